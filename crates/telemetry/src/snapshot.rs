@@ -1,0 +1,187 @@
+//! The values of all metrics at one moment: what workers send, what is added up over them, and what Prometheus reads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+/// All metrics at one moment. Families are in order of their names, series in order of their labels.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// One for each name.
+    pub families: Vec<Family>,
+}
+
+/// The metrics of one name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Family {
+    /// Its name.
+    pub name: String,
+    /// What it says, for people.
+    pub help: String,
+    /// How gauges are merged; counters and histograms always add up.
+    pub combine: Combine,
+    /// One for each set of labels.
+    pub series: Vec<Series>,
+}
+
+/// One metric: a name with its labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Names and values, in order of the names.
+    pub labels: Vec<(String, String)>,
+    /// What it was.
+    pub value: Value,
+}
+
+/// What a metric was at the moment of a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// Grows only.
+    Counter(f64),
+    /// Goes up and down.
+    Gauge(f64),
+    /// Seen values by size.
+    Histogram {
+        /// Upper bounds, inclusive, ascending.
+        bounds: Vec<f64>,
+        /// Values in each bucket alone; one more than bounds, for what is above them all.
+        counts: Vec<u64>,
+        /// Sum of all values.
+        sum: f64,
+    },
+}
+
+/// What the same gauge of several workers is together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Combine {
+    /// Connections, bytes.
+    Sum,
+    /// The worst lag.
+    Max,
+    /// The earliest start.
+    Min,
+}
+
+impl Snapshot {
+    /// The content type of [`Snapshot::render`].
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// Adds another worker's snapshot to this one. The order of merging does not matter, as long as both know a name as the same kind of
+    /// metric with the same buckets. Two releases may not: then a value of another kind is left out, and the counts of other
+    /// buckets go where their upper bound belongs, so that totals stay right and no value appears smaller than it was.
+    pub fn merge(&mut self, other: &Self) {
+        let mut families: BTreeMap<String, Family> =
+            self.families.drain(..).map(|family| (family.name.clone(), family)).collect();
+        for family in &other.families {
+            match families.get_mut(&family.name) {
+                Some(known) => known.merge(family),
+                None => drop(families.insert(family.name.clone(), family.clone())),
+            }
+        }
+        self.families = families.into_values().collect();
+    }
+
+    /// Prometheus's text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        for family in &self.families {
+            family.render(&mut text);
+        }
+        text
+    }
+}
+
+impl Family {
+    fn merge(&mut self, other: &Self) {
+        let mut series: BTreeMap<Vec<(String, String)>, Value> =
+            self.series.drain(..).map(|series| (series.labels, series.value)).collect();
+        for more in &other.series {
+            match series.get_mut(&more.labels) {
+                Some(value) => value.merge(&more.value, self.combine),
+                None => drop(series.insert(more.labels.clone(), more.value.clone())),
+            }
+        }
+        self.series = series.into_iter().map(|(labels, value)| Series { labels, value }).collect();
+    }
+
+    fn render(&self, text: &mut String) {
+        let Some(first) = self.series.first() else { return };
+        let kind = match first.value {
+            Value::Counter(_) => "counter",
+            Value::Gauge(_) => "gauge",
+            Value::Histogram { .. } => "histogram",
+        };
+        let name = &self.name;
+        let help = self.help.replace('\\', r"\\").replace('\n', r"\n");
+        append(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        for Series { labels, value } in &self.series {
+            let labels = render_labels(labels);
+            match value {
+                Value::Counter(value) | Value::Gauge(value) => sample(text, name, "", &labels, "", *value),
+                Value::Histogram { bounds, counts, sum } => {
+                    let mut total = 0;
+                    for (count, bound) in counts.iter().zip(bounds.iter().chain([&f64::INFINITY])) {
+                        total += count;
+                        sample(text, name, "_bucket", &labels, &format!("le=\"{}\"", number(*bound)), total as f64);
+                    }
+                    sample(text, name, "_sum", &labels, "", *sum);
+                    sample(text, name, "_count", &labels, "", total as f64);
+                }
+            }
+        }
+    }
+}
+
+impl Value {
+    fn merge(&mut self, other: &Self, combine: Combine) {
+        match (self, other) {
+            (Self::Counter(value), Self::Counter(more)) => *value += more,
+            (Self::Gauge(value), Self::Gauge(more)) => {
+                *value = match combine {
+                    Combine::Sum => *value + more,
+                    Combine::Max => value.max(*more),
+                    Combine::Min => value.min(*more),
+                }
+            }
+            (
+                Self::Histogram { bounds, counts, sum },
+                Self::Histogram { bounds: more_bounds, counts: more_counts, sum: more_sum },
+            ) => {
+                for (bound, count) in more_bounds.iter().chain([&f64::INFINITY]).zip(more_counts) {
+                    counts[bounds.partition_point(|known| known < bound)] += count;
+                }
+                *sum += more_sum;
+            }
+            // Another kind under the same name: only another release can mean that, and it will be gone soon.
+            (_, _) => {}
+        }
+    }
+}
+
+fn sample(text: &mut String, name: &str, suffix: &str, labels: &str, more: &str, value: f64) {
+    let comma = if labels.is_empty() || more.is_empty() { "" } else { "," };
+    let (open, close) = if labels.is_empty() && more.is_empty() { ("", "") } else { ("{", "}") };
+    append(text, format_args!("{name}{suffix}{open}{labels}{comma}{more}{close} {}\n", number(value)));
+}
+
+fn render_labels(labels: &[(String, String)]) -> String {
+    let escape = |value: &str| value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    labels.join(",")
+}
+
+fn number(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    value.to_string()
+}
+
+fn append(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a string never fails");
+}
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;
