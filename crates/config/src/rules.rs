@@ -1,0 +1,99 @@
+//! What must hold beyond the form of each value, and what deserves a warning.
+
+use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::keys::KEYS;
+use crate::load::{Layering, Origin};
+use crate::settings::Settings;
+
+/// Reports every rule that the settings break.
+pub(crate) fn check(layering: &mut Layering) {
+    for (key, message) in broken(&layering.settings) {
+        layering.reject(key, message);
+    }
+}
+
+fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
+    let mut broken = Vec::new();
+    for (key, duration) in positive_durations(settings) {
+        if duration.is_zero() {
+            broken.push((key, "has to be longer than 0s"));
+        }
+    }
+    let Settings { supervisor, http, redis, .. } = settings;
+    let distinct: HashSet<_> = supervisor.listen.iter().map(ToString::to_string).collect();
+    let with_admin = distinct.contains(&supervisor.admin_listen.to_string()) && supervisor.admin_listen.port() != 0;
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_prefix = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte);
+    let rules = [
+        ("supervisor.listen", supervisor.listen.is_empty(), "at least one address is needed"),
+        ("supervisor.listen", has_duplicates(settings), "an address is named twice"),
+        ("supervisor.admin_listen", with_admin, "the workers serve at this address already"),
+        ("http.max_connections", http.max_connections == 0, "has to be at least 1"),
+        ("http.max_connections_per_ip", http.max_connections_per_ip == 0, "has to be at least 1"),
+        (
+            "http.client_ip_header",
+            !http.client_ip_header.bytes().all(is_token),
+            "is the name of one header, in lower case",
+        ),
+        (
+            "redis.prefix",
+            redis.prefix.len() > 32 || !redis.prefix.bytes().all(is_prefix),
+            "is at most 32 letters, digits and `_`, `.`, `-`, `:`",
+        ),
+    ];
+    broken.extend(rules.into_iter().filter(|rule| rule.1).map(|(key, _, message)| (key, message)));
+    broken
+}
+
+fn positive_durations(settings: &Settings) -> [(&'static str, Duration); 8] {
+    [
+        ("supervisor.kill_timeout", settings.supervisor.kill_timeout),
+        ("supervisor.ready_timeout", settings.supervisor.ready_timeout),
+        ("http.keep_alive", settings.http.keep_alive),
+        ("http.handler_timeout", settings.http.handler_timeout),
+        ("redis.command_timeout", settings.redis.command_timeout),
+        ("rate_limit.timeout", settings.rate_limit.timeout),
+        ("cache.ttl", settings.cache.ttl),
+        ("cache.l1_ttl", settings.cache.l1_ttl),
+    ]
+}
+
+/// Port 0 may be asked for as often as one likes.
+fn has_duplicates(settings: &Settings) -> bool {
+    let named = settings.supervisor.listen.iter().map(ToString::to_string);
+    let named: Vec<_> = named.filter(|address| !address.ends_with(":0")).collect();
+    named.iter().collect::<HashSet<_>>().len() < named.len()
+}
+
+/// What is valid and yet probably not meant.
+pub(crate) fn warnings(layering: &Layering, file: Option<&Path>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut settings = layering.settings.clone();
+    if settings.http.trusted_proxies.iter().any(crate::Network::is_everything) {
+        warnings.push("`http.trusted_proxies` trusts everybody: any client can pretend to be another".to_owned());
+    }
+    let holds_password = |key: &&crate::keys::Key| {
+        let is_in_file = matches!(layering.origin(key.path), Some(Origin::File { .. }));
+        is_in_file && (key.slot)(&mut settings).holds_password()
+    };
+    let with_password: Vec<_> = KEYS.iter().filter(holds_password).map(|key| key.path).collect();
+    if let Some(path) = file
+        && !with_password.is_empty()
+        && is_readable_by_others(path)
+    {
+        warnings.push(format!(
+            "`{}` holds a password and every user of this machine may read {}: chmod 600 it, or give the URL in a file of its own",
+            with_password.join("`, `"),
+            path.display()
+        ));
+    }
+    warnings
+}
+
+fn is_readable_by_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
