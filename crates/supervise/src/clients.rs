@@ -1,0 +1,230 @@
+//! The supervisor's side of the control socket: never waits for a client, trusts only its own user and root.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Uid;
+
+use crate::control::{Reply, Request};
+use crate::frame::{self, Decoder};
+use crate::{Error, StateLock, lock};
+
+/// More connections than this are refused, so that clients cannot use up the descriptors workers need.
+const MOST_CLIENTS: usize = 256;
+
+/// A client that asks nothing for this long, and waits for nothing, is forgotten.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+
+/// A client that does not read this much is forgotten.
+const UNREAD_BYTES: usize = 1 << 20;
+
+/// After the descriptors have run out, accepting rests for this long instead of failing in a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The control socket with everybody connected to it.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    listener: UnixListener,
+    path: PathBuf,
+    connections: Vec<Connection>,
+    next_id: u64,
+    accept_after: Option<Instant>,
+    lock: StateLock,
+}
+
+/// Names one connection for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientId(u64);
+
+#[derive(Debug)]
+struct Connection {
+    id: ClientId,
+    stream: UnixStream,
+    requests: Decoder<Request>,
+    outgoing: Vec<u8>,
+    last_heard: Instant,
+    awaits_end: bool,
+    closed: bool,
+}
+
+impl Clients {
+    /// Takes the lock beside `path`, so that a file found there is known to be stale, and listens.
+    pub(crate) fn bind(path: &Path) -> Result<Self, Error> {
+        lock::create_directory_of(path)?;
+        let lock = StateLock::try_acquire(&lock::beside(path))?;
+        let cannot_create = |source| Error::CannotCreate { path: path.to_owned(), source };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_create(error)),
+            _ => {}
+        }
+        // A later chmod would leave a moment in which others may connect.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener.map_err(cannot_create)?;
+        listener.set_nonblocking(true).map_err(cannot_create)?;
+        Ok(Self { listener, path: path.to_owned(), connections: Vec::new(), next_id: 0, accept_after: None, lock })
+    }
+
+    /// What to wait for.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let listening = if self.accept_after.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let connections = self.connections.iter().map(|connection| {
+            let writing = if connection.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+            (connection.stream.as_fd(), PollFlags::POLLIN | writing)
+        });
+        std::iter::once((self.listener.as_fd(), listening)).chain(connections)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let idle = self.connections.iter().filter(|connection| !connection.awaits_end);
+        idle.map(|connection| connection.last_heard + IDLE_AFTER).chain(self.accept_after).min()
+    }
+
+    /// Accepts, reads and writes whatever is possible at once; returns what was asked.
+    pub(crate) fn turn(&mut self, now: Instant) -> Vec<(ClientId, Request)> {
+        if self.accept_after.is_none_or(|after| now >= after) {
+            self.accept_after = None;
+            self.accept(now);
+        }
+        let mut asked = Vec::new();
+        for connection in &mut self.connections {
+            connection.write();
+            connection.read(now, &mut asked);
+            connection.closed |= !connection.awaits_end && now >= connection.last_heard + IDLE_AFTER;
+        }
+        self.connections.retain(|connection| !connection.closed);
+        asked
+    }
+
+    /// Answers one client, if it is still there.
+    pub(crate) fn reply(&mut self, id: ClientId, reply: &Reply) {
+        if let Some(connection) = self.find(id) {
+            connection.say(reply);
+        }
+    }
+
+    /// Has a client hear of everything that happens until the end.
+    pub(crate) fn keep_until_end(&mut self, id: ClientId) {
+        if let Some(connection) = self.find(id) {
+            connection.awaits_end = true;
+        }
+    }
+
+    /// Tells those who wait for the end.
+    pub(crate) fn tell_waiting(&mut self, reply: &Reply) {
+        for connection in self.connections.iter_mut().filter(|connection| connection.awaits_end) {
+            connection.say(reply);
+        }
+    }
+
+    /// Gives the control socket up, but leaves the connections to the end of the process: only then may somebody who
+    /// waited for this supervisor's end start the next one.
+    pub(crate) fn leave(self) {
+        let Self { listener, path, connections, lock, .. } = self;
+        remove(&path);
+        drop(listener);
+        std::mem::forget(connections);
+        std::mem::forget(lock);
+    }
+
+    /// Gives the control socket up before anybody could use it.
+    pub(crate) fn abandon(self) {
+        remove(&self.path);
+    }
+
+    fn find(&mut self, id: ClientId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    fn accept(&mut self, now: Instant) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.accept_after = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: UnixStream, now: Instant) {
+        let permitted = getsockopt(&stream, sockopt::PeerCredentials)
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == Uid::effective().as_raw());
+        if !permitted || self.connections.len() >= MOST_CLIENTS || stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        self.next_id += 1;
+        self.connections.push(Connection {
+            id: ClientId(self.next_id),
+            stream,
+            requests: Decoder::new(),
+            outgoing: frame::greeting(),
+            last_heard: now,
+            awaits_end: false,
+            closed: false,
+        });
+    }
+}
+
+/// A file left behind is harmless: the lock tells that it is stale.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+impl Connection {
+    fn say(&mut self, reply: &Reply) {
+        self.outgoing.extend(frame::encode(reply));
+        self.write();
+        self.closed |= self.outgoing.len() > UNREAD_BYTES;
+    }
+
+    fn write(&mut self) {
+        while !self.outgoing.is_empty() {
+            match self.stream.write(&self.outgoing) {
+                Ok(count) => drop(self.outgoing.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.closed |= error.kind() != io::ErrorKind::WouldBlock;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads once, so that a client that never stops asking cannot keep the loop to itself.
+    fn read(&mut self, now: Instant, asked: &mut Vec<(ClientId, Request)>) {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.closed = true,
+            Ok(count) => {
+                self.last_heard = now;
+                self.requests.push(&bytes[..count]);
+            }
+            Err(error) => {
+                let later = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+                self.closed |= !later;
+            }
+        }
+        loop {
+            match self.requests.next_message() {
+                Ok(Some(request)) => asked.push((self.id, request)),
+                Ok(None) => return,
+                Err(_) => {
+                    self.closed = true;
+                    return;
+                }
+            }
+        }
+    }
+}

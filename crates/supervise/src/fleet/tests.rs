@@ -1,0 +1,592 @@
+//! The rules by table and by property, with a clock that only the test moves.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const KILL: Exit = Exit::Signal(9);
+const CRASH: Exit = Exit::Signal(11);
+
+fn rules(workers: u32, processes: &[&str]) -> Rules {
+    Rules {
+        workers,
+        worker_readiness: Readiness::Said,
+        processes: processes.iter().map(|name| (*name).to_owned()).collect(),
+        kill_timeout: Duration::from_secs(30),
+        ready_timeout: Duration::from_secs(30),
+        seed: 7,
+    }
+}
+
+/// A fleet in a world that carries out every action at once and remembers it.
+struct World {
+    fleet: Fleet,
+    now: Instant,
+    next_pid: i32,
+    running: BTreeMap<i32, Unit>,
+    spawned: Vec<(Unit, Instant)>,
+    drained: Vec<i32>,
+    killed: Vec<i32>,
+    steered: Vec<Vec<u32>>,
+    all_ready: u32,
+    listeners_closed: bool,
+    outcome: Option<Outcome>,
+    log: Vec<String>,
+}
+
+impl World {
+    fn new(rules: Rules) -> Self {
+        Self {
+            fleet: Fleet::new(rules),
+            now: Instant::now(),
+            next_pid: 100,
+            running: BTreeMap::new(),
+            spawned: Vec::new(),
+            drained: Vec::new(),
+            killed: Vec::new(),
+            steered: Vec::new(),
+            all_ready: 0,
+            listeners_closed: false,
+            outcome: None,
+            log: Vec::new(),
+        }
+    }
+
+    /// Started, with everything ready.
+    fn ready(rules: Rules) -> Self {
+        let mut world = Self::new(rules);
+        world.happen(Event::Start);
+        world.say_ready();
+        world.say_ready();
+        world
+    }
+
+    fn happen(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.fleet.on(event, self.now) {
+                self.act(action, &mut events);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, events: &mut Vec<Event>) {
+        match action {
+            Action::Spawn { unit, .. } => {
+                assert!(self.pid_of(unit).is_none(), "two processes for {unit:?}");
+                self.next_pid += 1;
+                self.running.insert(self.next_pid, unit);
+                self.spawned.push((unit, self.now));
+                events.push(Event::Spawned { unit, pid: self.next_pid });
+            }
+            Action::Drain { pid } => {
+                assert!(self.running.contains_key(&pid));
+                self.drained.push(pid);
+            }
+            Action::Kill { pid } => {
+                assert!(self.running.contains_key(&pid));
+                self.killed.push(pid);
+            }
+            Action::Steer(slots) => {
+                assert!(!slots.is_empty(), "connections would go nowhere");
+                self.steered.push(slots);
+            }
+            Action::AllReady => self.all_ready += 1,
+            Action::CloseListeners => self.listeners_closed = true,
+            Action::Log(text) => self.log.push(text),
+            Action::End(outcome) => {
+                assert!(self.running.is_empty(), "something still runs");
+                assert_eq!(self.outcome.replace(outcome), None, "ended twice");
+            }
+        }
+    }
+
+    fn pid_of(&self, unit: Unit) -> Option<i32> {
+        self.running.iter().find(|(_, candidate)| **candidate == unit).map(|(pid, _)| *pid)
+    }
+
+    fn worker(&self, slot: u32) -> i32 {
+        self.pid_of(Unit::Worker(slot)).expect("the slot has a worker")
+    }
+
+    /// Everything that runs says that it is ready.
+    fn say_ready(&mut self) {
+        for pid in self.running.keys().copied().collect::<Vec<_>>() {
+            self.happen(Event::Ready { pid });
+        }
+    }
+
+    fn exit(&mut self, pid: i32, exit: Exit) {
+        self.running.remove(&pid);
+        self.happen(Event::Exited { pid, exit });
+    }
+
+    /// Lets time go by, waking the fleet whenever it wants to be.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.happen(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    /// How long it takes until the unit is started again; the time passes.
+    fn time_to_restart(&mut self, unit: Unit) -> Duration {
+        let before = self.now;
+        while self.pid_of(unit).is_none() {
+            let due = self.fleet.next_deadline().expect("a restart is due");
+            self.pass(due - self.now);
+        }
+        self.now - before
+    }
+}
+
+fn milliseconds(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Whether `wait` is `nominal` but for the jitter.
+fn is_about(wait: Duration, nominal: Duration) -> bool {
+    wait >= nominal.mul_f64(0.8) && wait <= nominal.mul_f64(1.2)
+}
+
+#[test]
+fn workers_wait_for_the_first_attempt_of_each_process() {
+    let mut world = World::new(rules(2, &["redis"]));
+    world.happen(Event::Start);
+    assert_eq!(world.running.values().copied().collect::<Vec<_>>(), [Unit::Process(0)]);
+    world.say_ready();
+    assert_eq!(world.running.len(), 3);
+}
+
+#[test]
+fn workers_start_even_if_a_process_fails_at_once() {
+    let mut world = World::new(rules(1, &["redis"]));
+    world.happen(Event::Start);
+    let redis = world.pid_of(Unit::Process(0)).unwrap();
+    world.exit(redis, Exit::Code(1));
+    assert!(world.pid_of(Unit::Worker(0)).is_some());
+    assert_eq!(world.fleet.state(Unit::Process(0)), State::Backoff);
+}
+
+#[test]
+fn everything_is_announced_ready_once() {
+    let mut world = World::new(rules(2, &[]));
+    world.happen(Event::Start);
+    world.happen(Event::Ready { pid: world.worker(0) });
+    assert_eq!(world.all_ready, 0);
+    world.happen(Event::Ready { pid: world.worker(1) });
+    assert_eq!(world.all_ready, 1);
+    world.exit(world.worker(0), CRASH);
+    world.pass(milliseconds(200));
+    world.say_ready();
+    assert_eq!(world.all_ready, 1);
+}
+
+#[test]
+fn exits_before_ready_double_the_wait_up_to_thirty_seconds() {
+    let mut world = World::new(rules(1, &[]));
+    world.happen(Event::Start);
+    for nominal in [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
+        world.exit(world.worker(0), Exit::Code(1));
+        let wait = world.time_to_restart(Unit::Worker(0));
+        assert!(is_about(wait, milliseconds(nominal)), "{wait:?} is not about {nominal} ms");
+    }
+}
+
+#[test]
+fn what_an_exit_does_to_the_next_wait() {
+    let table = [
+        // (ready for, exit, waits after the first, second and third exit of that kind)
+        (milliseconds(10), CRASH, [100, 200, 400]),
+        (milliseconds(9_900), Exit::Code(1), [100, 200, 400]),
+        (milliseconds(9_900), Exit::OutOfMemory, [100, 200, 400]),
+        (milliseconds(10_000), CRASH, [100, 100, 100]),
+        (milliseconds(10), KILL, [100, 100, 100]),
+        (milliseconds(6_000), KILL, [100, 100, 100]),
+    ];
+    for (ready_for, exit, waits) in table {
+        let mut world = World::ready(rules(1, &[]));
+        for nominal in waits {
+            world.pass(ready_for);
+            world.exit(world.worker(0), exit);
+            let wait = world.time_to_restart(Unit::Worker(0));
+            assert!(
+                is_about(wait, milliseconds(nominal)),
+                "{exit:?} after {ready_for:?}: {wait:?} is not about {nominal} ms"
+            );
+            world.say_ready();
+        }
+    }
+}
+
+#[test]
+fn a_worker_killed_before_it_is_ready_counts_as_failed() {
+    let mut world = World::new(rules(1, &[]));
+    world.happen(Event::Start);
+    world.exit(world.worker(0), KILL);
+    world.pass(milliseconds(120));
+    world.exit(world.worker(0), KILL);
+    assert!(is_about(world.time_to_restart(Unit::Worker(0)), milliseconds(200)));
+}
+
+#[test]
+fn a_worker_that_says_78_is_not_started_again_and_its_siblings_live() {
+    let mut world = World::ready(rules(2, &[]));
+    world.exit(world.worker(1), Exit::Code(78));
+    world.pass(Duration::from_secs(3600));
+    assert_eq!(world.fleet.state(Unit::Worker(1)), State::Broken);
+    assert_eq!(world.fleet.state(Unit::Worker(0)), State::Ready);
+    assert_eq!(world.steered.last(), Some(&vec![0]));
+    assert_eq!(world.outcome, None);
+}
+
+#[test]
+fn the_supervisor_gives_up_with_78_when_every_worker_says_so_at_once() {
+    let mut world = World::ready(rules(2, &["redis"]));
+    let mut world_without_ready = World::new(rules(2, &["redis"]));
+    world_without_ready.happen(Event::Start);
+    world_without_ready.say_ready();
+    for world in [&mut world, &mut world_without_ready] {
+        for slot in 0..2 {
+            world.exit(world.worker(slot), Exit::Code(78));
+        }
+    }
+    assert!(world.drained.is_empty(), "it served once, so it stays to say what is wrong");
+    let redis = world_without_ready.pid_of(Unit::Process(0)).unwrap();
+    assert_eq!(world_without_ready.drained, [redis]);
+    world_without_ready.exit(redis, Exit::Code(0));
+    assert_eq!(world_without_ready.outcome, Some(Outcome::Misconfigured));
+}
+
+#[test]
+fn a_worker_that_is_never_ready_is_killed_and_tried_again() {
+    let mut world = World::new(rules(1, &[]));
+    world.happen(Event::Start);
+    let first = world.worker(0);
+    world.pass(milliseconds(29_999));
+    assert!(world.killed.is_empty());
+    world.pass(milliseconds(1));
+    assert_eq!(world.killed, [first]);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.killed, [first], "once is enough");
+    world.exit(first, KILL);
+    world.pass(milliseconds(120));
+    assert_ne!(world.worker(0), first);
+}
+
+#[test]
+fn a_silent_foreign_program_is_ready_after_its_minimum_uptime_and_a_talking_one_when_it_says_so() {
+    let mut world =
+        World::new(Rules { worker_readiness: Readiness::SaidOrAlive(Duration::from_secs(1)), ..rules(2, &[]) });
+    world.happen(Event::Start);
+    world.happen(Event::Spoke { pid: world.worker(1) });
+    world.pass(milliseconds(999));
+    assert_eq!(world.fleet.state(Unit::Worker(0)), State::Starting);
+    world.pass(milliseconds(2));
+    assert_eq!(world.fleet.state(Unit::Worker(0)), State::Ready);
+    assert_eq!(world.fleet.state(Unit::Worker(1)), State::Starting);
+    world.happen(Event::Ready { pid: world.worker(1) });
+    assert_eq!(world.fleet.state(Unit::Worker(1)), State::Ready);
+}
+
+#[test]
+fn connections_go_to_ready_slots_and_leave_a_vacant_one_after_250_ms() {
+    let mut world = World::new(rules(3, &[]));
+    world.happen(Event::Start);
+    assert!(world.steered.is_empty(), "nobody is ready, so all are named, as from the beginning");
+    world.happen(Event::Ready { pid: world.worker(1) });
+    assert_eq!(world.steered.last(), Some(&vec![1]));
+    world.say_ready();
+    assert_eq!(world.steered.last(), Some(&vec![0, 1, 2]));
+
+    let changes = world.steered.len();
+    world.exit(world.worker(0), CRASH);
+    world.pass(milliseconds(249));
+    assert_eq!(world.steered.len(), changes, "a quick replacement needs no change");
+    world.pass(milliseconds(2));
+    assert_eq!(world.steered.last(), Some(&vec![1, 2]));
+    world.say_ready();
+    assert_eq!(world.steered.last(), Some(&vec![0, 1, 2]));
+}
+
+#[test]
+fn all_slots_are_named_when_every_worker_is_gone() {
+    let mut world = World::ready(rules(2, &[]));
+    for slot in 0..2 {
+        world.exit(world.worker(slot), KILL);
+    }
+    world.pass(milliseconds(400));
+    assert_eq!(world.steered.last(), Some(&vec![0, 1]));
+    world.happen(Event::Ready { pid: world.worker(1) });
+    assert_eq!(world.steered.last(), Some(&vec![1]));
+}
+
+#[test]
+fn a_stop_drains_workers_then_processes_then_ends() {
+    let mut world = World::ready(rules(2, &["redis"]));
+    let (first, second) = (world.worker(0), world.worker(1));
+    let redis = world.pid_of(Unit::Process(0)).unwrap();
+    world.happen(Event::Stop);
+    world.happen(Event::Stop);
+    assert_eq!(world.drained, [first, second]);
+    world.happen(Event::ListenersClosed { pid: first });
+    assert!(!world.listeners_closed);
+    world.exit(second, Exit::Code(0));
+    assert!(world.listeners_closed, "one has closed its listeners, the other is gone");
+    assert_eq!(world.drained.len(), 2, "redis must outlive the workers");
+    world.exit(first, Exit::Code(0));
+    assert_eq!(world.drained, [first, second, redis]);
+    assert_eq!(world.outcome, None);
+    world.exit(redis, Exit::Code(0));
+    assert_eq!(world.outcome, Some(Outcome::Clean));
+}
+
+#[test]
+fn how_a_drained_worker_ends_decides_the_outcome() {
+    let table = [
+        (Exit::Code(0), Outcome::Clean),
+        (Exit::Signal(15), Outcome::Clean),
+        (Exit::Code(143), Outcome::Clean),
+        (Exit::Code(1), Outcome::Cut),
+        (CRASH, Outcome::Cut),
+        (KILL, Outcome::Cut),
+    ];
+    for (exit, outcome) in table {
+        let mut world = World::ready(rules(1, &[]));
+        world.happen(Event::Stop);
+        world.exit(world.worker(0), exit);
+        assert_eq!(world.outcome, Some(outcome), "{exit:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_ignores_its_drain_is_killed_at_the_timeout() {
+    let mut world = World::ready(rules(1, &[]));
+    let worker = world.worker(0);
+    world.happen(Event::Stop);
+    world.pass(milliseconds(29_999));
+    assert!(world.killed.is_empty());
+    world.pass(milliseconds(1));
+    assert_eq!(world.killed, [worker]);
+    world.exit(worker, KILL);
+    assert_eq!(world.outcome, Some(Outcome::Cut));
+}
+
+#[test]
+fn stop_now_kills_workers_at_once_and_gives_processes_a_second() {
+    let mut world = World::ready(rules(2, &["redis"]));
+    let (first, second) = (world.worker(0), world.worker(1));
+    let redis = world.pid_of(Unit::Process(0)).unwrap();
+    world.happen(Event::Stop);
+    world.happen(Event::StopNow);
+    assert_eq!(world.killed, [first, second]);
+    world.exit(first, KILL);
+    world.exit(second, KILL);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.killed, [first, second, redis]);
+    world.exit(redis, KILL);
+    assert_eq!(world.outcome, Some(Outcome::Cut));
+}
+
+#[test]
+fn a_stop_during_a_restart_wait_starts_nothing_any_more() {
+    let mut world = World::ready(rules(1, &[]));
+    world.exit(world.worker(0), CRASH);
+    let started = world.spawned.len();
+    world.happen(Event::Stop);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.spawned.len(), started);
+    assert_eq!(world.outcome, Some(Outcome::Clean));
+}
+
+#[test]
+fn the_death_of_a_stranger_changes_nothing() {
+    let mut world = World::ready(rules(2, &["redis"]));
+    let before = format!("{:?}", world.fleet);
+    for exit in [Exit::Code(78), Exit::Code(0), KILL] {
+        world.happen(Event::Exited { pid: 1, exit });
+    }
+    assert_eq!(format!("{:?}", world.fleet), before);
+}
+
+#[test]
+fn a_failed_start_is_tried_again_with_growing_waits() {
+    let mut fleet = Fleet::new(rules(1, &[]));
+    let mut now = Instant::now();
+    let unit = Unit::Worker(0);
+    let spawn = [Action::Spawn { unit, generation: 1 }];
+    assert_eq!(fleet.on(Event::Start, now), spawn);
+    for nominal in [100, 200, 400] {
+        let reason = "out of processes".to_owned();
+        fleet.on(Event::SpawnFailed { unit, reason }, now);
+        let due = fleet.next_deadline().unwrap();
+        assert!(is_about(due - now, milliseconds(nominal)));
+        now = due;
+        assert_eq!(fleet.on(Event::Tick, now), spawn);
+    }
+}
+
+/// One thing that may happen in the world outside.
+#[derive(Debug, Clone)]
+enum Blow {
+    Pass(u64),
+    Ready(usize),
+    Spoke(usize),
+    ListenersClosed(usize),
+    Exit(usize, Exit),
+    Stranger(i32, Exit),
+}
+
+fn exits() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        Just(Exit::Code(0)),
+        Just(Exit::Code(1)),
+        Just(Exit::Code(78)),
+        Just(KILL),
+        Just(CRASH),
+        Just(Exit::OutOfMemory),
+    ]
+}
+
+fn blows() -> impl Strategy<Value = Vec<Blow>> {
+    let blow = prop_oneof![
+        3 => (0..20_000_u64).prop_map(Blow::Pass),
+        3 => (0..300_u64).prop_map(Blow::Pass),
+        3 => any::<usize>().prop_map(Blow::Ready),
+        1 => any::<usize>().prop_map(Blow::Spoke),
+        1 => any::<usize>().prop_map(Blow::ListenersClosed),
+        3 => (any::<usize>(), exits()).prop_map(|(who, exit)| Blow::Exit(who, exit)),
+        1 => (-1..90, exits()).prop_map(|(pid, exit)| Blow::Stranger(pid, exit)),
+    ];
+    proptest::collection::vec(blow, 0..60)
+}
+
+impl World {
+    fn suffer(&mut self, blow: &Blow) {
+        let somebody = |who: usize| {
+            let pids: Vec<i32> = self.running.keys().copied().collect();
+            pids.get(who.checked_rem(pids.len())?).copied()
+        };
+        match *blow {
+            Blow::Pass(ms) => self.pass(milliseconds(ms)),
+            Blow::Ready(who) => {
+                if let Some(pid) = somebody(who) {
+                    self.happen(Event::Ready { pid });
+                }
+            }
+            Blow::Spoke(who) => {
+                if let Some(pid) = somebody(who) {
+                    self.happen(Event::Spoke { pid });
+                }
+            }
+            Blow::ListenersClosed(who) => {
+                if let Some(pid) = somebody(who) {
+                    self.happen(Event::ListenersClosed { pid });
+                }
+            }
+            Blow::Exit(who, exit) => {
+                if let Some(pid) = somebody(who) {
+                    self.exit(pid, exit);
+                }
+            }
+            Blow::Stranger(pid, exit) => self.happen(Event::Exited { pid, exit }),
+        }
+    }
+
+    /// Whatever was killed ends; repeats until nothing more follows.
+    fn let_the_killed_end(&mut self) {
+        while let Some(pid) = self.killed.pop() {
+            if self.running.contains_key(&pid) {
+                self.exit(pid, KILL);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_no_slot_has_two_workers_and_a_stop_ends_everything(
+        workers in 1..4_u32,
+        with_process in any::<bool>(),
+        before in blows(),
+        now in any::<bool>(),
+        after in blows(),
+    ) {
+        // `World::act` panics on a second process in a slot, an empty steering and an early or second end.
+        let mut world = World::new(rules(workers, if with_process { &["redis"] } else { &[] }));
+        world.happen(Event::Start);
+        for blow in &before {
+            world.suffer(blow);
+        }
+        world.happen(if now { Event::StopNow } else { Event::Stop });
+        let spawned_workers = |world: &World| {
+            world.spawned.iter().filter(|(unit, _)| matches!(unit, Unit::Worker(_))).count()
+        };
+        let started = spawned_workers(&world);
+        for blow in &after {
+            world.suffer(blow);
+        }
+        world.let_the_killed_end();
+        for _ in 0..2 {
+            // First the workers' kill_timeout, then the processes'.
+            world.pass(Duration::from_secs(31));
+            world.let_the_killed_end();
+        }
+        prop_assert!(world.outcome.is_some());
+        prop_assert!(world.running.is_empty());
+        prop_assert_eq!(spawned_workers(&world), started, "a worker was started after the stop");
+    }
+
+    #[test]
+    fn nothing_is_ever_started_faster_than_the_backoff_allows(blows in blows()) {
+        let mut world = World::new(rules(1, &[]));
+        world.happen(Event::Start);
+        let unit = Unit::Worker(0);
+        let mut model = Model::default();
+        for blow in &blows {
+            let (pid, state, spawned) = (world.pid_of(unit), world.fleet.state(unit), world.spawned.len());
+            world.suffer(blow);
+            if let Some((_, at)) = world.spawned.get(spawned) {
+                prop_assert!(model.earliest.is_none_or(|earliest| *at >= earliest), "{model:?} {at:?}");
+            }
+            if state == State::Starting && world.fleet.state(unit) == State::Ready {
+                model.ready_since = Some(world.now);
+            }
+            if let (Some(pid), Blow::Exit(_, exit)) = (pid, blow) && !world.running.contains_key(&pid) {
+                model.exited(*exit, world.now);
+            }
+        }
+    }
+}
+
+/// The restart rule, told a second time.
+#[derive(Debug, Default)]
+struct Model {
+    /// In a row, and counting.
+    failures: u32,
+    ready_since: Option<Instant>,
+    earliest: Option<Instant>,
+}
+
+impl Model {
+    fn exited(&mut self, exit: Exit, now: Instant) {
+        let ready_for = self.ready_since.take().map(|since| now - since);
+        let wait = match (ready_for, exit) {
+            (Some(time), _) if time >= SETTLED_AFTER => {
+                self.failures = 0;
+                RESTART.base
+            }
+            (Some(_), KILL) => RESTART.base,
+            _ => {
+                self.failures += 1;
+                RESTART.delay(self.failures, 0.5)
+            }
+        };
+        self.earliest = Some(now + wait.mul_f64(1.0 - RESTART.jitter) - Duration::from_micros(1));
+    }
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod child;
+mod clients;
+pub mod control;
+mod error;
+mod fleet;
+pub mod frame;
+mod lock;
+mod log_writer;
+mod port_holder;
+mod run;
+mod sockets;
+mod spec;
+mod stats;
+pub mod status;
+mod steering;
+mod tool;
+pub mod worker_side;
+
+pub use error::Error;
+pub use fleet::Outcome;
+pub use lock::StateLock;
+pub use run::Supervisor;
+pub use spec::{AuxiliaryProcess, ListenAddress, Program, Spec};
+pub use tool::hand_settings;

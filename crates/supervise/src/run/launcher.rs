@@ -1,0 +1,149 @@
+//! Starts the process of a unit with everything it inherits.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket, sockopt};
+use nix::unistd::pipe2;
+
+use super::child::{Channel, Child};
+use crate::child::{Executable, Identity, Launch, SETTINGS_VARIABLE, sealed_settings};
+use crate::fleet::Unit;
+use crate::sockets::Sockets;
+use crate::stats::ProcessSampler;
+use crate::{Error, Program, Spec};
+
+/// Descriptors a program inherits begin here.
+const FIRST_INHERITED: usize = 3;
+
+/// What is needed to start any process of this supervisor, found and opened once.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    worker: Executable,
+    /// Ours, so it gets the channel and the settings.
+    own: bool,
+    identity: Option<Identity>,
+    settings: OwnedFd,
+    processes: Vec<(Executable, Vec<(OsString, OsString)>)>,
+    environment: Vec<(OsString, OsString)>,
+    workers: u32,
+    kill_timeout_ms: u128,
+}
+
+impl Launcher {
+    /// Finds all programs and the workers' user.
+    pub(super) fn new(spec: &Spec) -> Result<Self, Error> {
+        let settings = sealed_settings(&spec.settings)
+            .map_err(|source| Error::System { what: "keep the settings in memory", source })?;
+        let processes = spec
+            .processes
+            .iter()
+            .map(|process| Ok((Executable::by_path(&process.program, &process.args)?, process.env.clone())));
+        Ok(Self {
+            worker: Executable::find(&spec.program)?,
+            own: matches!(spec.program, Program::Own { .. }),
+            identity: spec.user.as_deref().map(Identity::of).transpose()?,
+            settings,
+            processes: processes.collect::<Result<_, Error>>()?,
+            environment: spec.env.clone(),
+            workers: spec.workers,
+            kill_timeout_ms: spec.kill_timeout.as_millis(),
+        })
+    }
+
+    /// Starts the process of `unit`; gives the pipe with its output, too.
+    pub(super) fn start(&self, unit: Unit, generation: u32, sockets: &Sockets) -> io::Result<(Child, OwnedFd)> {
+        let (output, their_output) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (notify, notify_name) = notify_socket()?;
+        let mut environment = vec![pair("NOTIFY_SOCKET", notify_name)];
+        let (pid, channel) = match unit {
+            Unit::Worker(slot) => {
+                environment.push(pair("WORKER_GENERATION", generation.to_string()));
+                self.start_worker(slot, environment, &their_output, sockets)?
+            }
+            Unit::Process(index) => {
+                let (executable, own_environment) = &self.processes[index as usize];
+                environment.extend(own_environment.iter().cloned());
+                let output = their_output.as_fd();
+                let inherited = Vec::new();
+                (Launch { executable, environment, identity: None, output, inherited }.start()?, None)
+            }
+        };
+        let child = Child {
+            unit,
+            pid,
+            generation,
+            started: Instant::now(),
+            statistics: None,
+            sampler: ProcessSampler::default(),
+            notify,
+            trusted: self.identity.as_ref().map(|identity| identity.uid),
+            channel,
+        };
+        Ok((child, output))
+    }
+
+    fn start_worker(
+        &self,
+        slot: u32,
+        mut environment: Vec<(OsString, OsString)>,
+        output: &OwnedFd,
+        sockets: &Sockets,
+    ) -> io::Result<(i32, Option<Channel>)> {
+        let listeners = sockets.of_slot(slot);
+        let names: Vec<_> = listeners.iter().map(|(name, _)| *name).collect();
+        environment.extend(self.environment.iter().cloned());
+        environment.extend([
+            pair("WORKER_ID", slot.to_string()),
+            pair("LISTEN_FDS", listeners.len().to_string()),
+            pair("LISTEN_FDNAMES", names.join(":")),
+        ]);
+        let mut inherited: Vec<_> = listeners.iter().map(|(_, listener)| *listener).collect();
+        let channel = if self.own { Some(UnixStream::pair()?) } else { None };
+        if let Some((ours, theirs)) = &channel {
+            ours.set_nonblocking(true)?;
+            theirs.set_nonblocking(true)?;
+            let next = FIRST_INHERITED + inherited.len();
+            environment.extend([
+                pair("BELLWETHER_CHANNEL_FD", next.to_string()),
+                pair(SETTINGS_VARIABLE, (next + 1).to_string()),
+                pair("BELLWETHER_WORKERS", self.workers.to_string()),
+                pair("BELLWETHER_KILL_TIMEOUT_MS", self.kill_timeout_ms.to_string()),
+            ]);
+            inherited.extend([theirs.as_fd(), self.settings.as_fd()]);
+        }
+        let launch = Launch {
+            executable: &self.worker,
+            environment,
+            identity: self.identity.as_ref(),
+            output: output.as_fd(),
+            inherited,
+        };
+        let pid = launch.start()?;
+        Ok((pid, channel.map(|(ours, _)| Channel::new(ours))))
+    }
+}
+
+/// A socket for one process's notifications, with the name it goes by in `NOTIFY_SOCKET`.
+///
+/// Its name is chosen by the kernel and in no directory, so a worker of any user reaches it.
+fn notify_socket() -> io::Result<(UnixDatagram, OsString)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    setsockopt(&socket, sockopt::PassCred, &true)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    let address = getsockname::<UnixAddr>(socket.as_raw_fd())?;
+    let mut name = b"@".to_vec();
+    name.extend(address.as_abstract().unwrap_or_default());
+    Ok((socket.into(), OsString::from_vec(name)))
+}
+
+fn pair(name: &str, value: impl AsRef<OsStr>) -> (OsString, OsString) {
+    (name.into(), value.as_ref().to_owned())
+}

@@ -1,0 +1,58 @@
+//! Signals as something that can be polled.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::signal::Signal;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+/// Everything a supervisor takes note of; each replaces the default, which would end it.
+const HANDLED: [Signal; 10] = [
+    Signal::SIGTERM,
+    Signal::SIGQUIT,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGWINCH,
+    Signal::SIGCHLD,
+];
+
+/// What to tell somebody whose signal does not do what they hoped for.
+pub(super) fn why_ignored(signal: Signal) -> &'static str {
+    match signal {
+        Signal::SIGHUP => "a new configuration takes effect at the next start",
+        Signal::SIGUSR1 => "the log goes to standard output, so there is no file to reopen",
+        Signal::SIGUSR2 => "a new supervisor takes over by stop and start",
+        Signal::SIGTTIN | Signal::SIGTTOU => "the number of workers is chosen at the start",
+        _ => "it has no meaning here",
+    }
+}
+
+/// The signals that have come and were not handled yet.
+#[derive(Debug)]
+pub(super) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
+
+impl Signals {
+    /// Handles signals from now on.
+    pub(super) fn listen() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        let numbers = HANDLED.map(|signal| signal as i32);
+        SignalDelivery::with_pipe(read, write, SignalOnly, numbers).map(Self)
+    }
+
+    /// What has come since the last call. Several of one kind may count as one.
+    pub(super) fn pending(&mut self) -> Vec<Signal> {
+        self.0.pending().filter_map(|number| Signal::try_from(number).ok()).collect()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_read().as_fd()
+    }
+}

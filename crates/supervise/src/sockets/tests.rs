@@ -1,0 +1,128 @@
+//! The kernel's behaviour that the shards rely on, with real sockets.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::*;
+
+fn spec(workers: u32, listen: &[&str]) -> Spec {
+    let program = Program::Own { executable: "/bin/true".into(), args: Vec::new() };
+    let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    Spec { workers, listen, ..Spec::new(program, "/nonexistent/supervisor.sock".into()) }
+}
+
+/// Takes every connection that is queued and counts them by slot.
+fn accept_all(listeners: &[TcpListener], counts: &mut [u32]) {
+    for (listener, count) in listeners.iter().zip(counts) {
+        loop {
+            match listener.accept() {
+                Ok(_) => *count += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Copies of the shards of the first address, as workers would have them.
+fn shards(sockets: &Sockets, workers: u32) -> Vec<TcpListener> {
+    (0..workers).map(|slot| sockets.of_slot(slot)[0].1.try_clone_to_owned().unwrap().into()).collect()
+}
+
+/// Connects `count` times, a few at a time, and says how many each slot got.
+fn spread(sockets: &Sockets, workers: u32, count: u32) -> Vec<u32> {
+    let listeners = shards(sockets, workers);
+    let mut counts = vec![0; workers as usize];
+    for _ in 0..count / 100 {
+        let connections: Vec<_> =
+            (0..100).map(|_| TcpStream::connect(&sockets.addresses()[0]).expect("nobody is refused")).collect();
+        accept_all(&listeners, &mut counts);
+        drop(connections);
+    }
+    assert_eq!(counts.iter().sum::<u32>(), count, "a connection went to no slot");
+    counts
+}
+
+#[test]
+fn twenty_thousand_connections_spread_over_four_slots_within_twenty_percent() {
+    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"])).unwrap();
+    let counts = spread(&sockets, 4, 20_000);
+    assert!(counts.iter().all(|count| (4_000..=6_000).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn connections_go_to_the_named_slots_only_and_back_to_all() {
+    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"])).unwrap();
+    sockets.steer(&[1, 3]).unwrap();
+    let counts = spread(&sockets, 4, 400);
+    assert_eq!((counts[0], counts[2]), (0, 0), "{counts:?}");
+    assert!(counts[1] > 100 && counts[3] > 100, "{counts:?}");
+    sockets.steer(&[2]).unwrap();
+    assert_eq!(spread(&sockets, 4, 100), [0, 0, 100, 0]);
+    sockets.steer(&[0, 1, 2, 3]).unwrap();
+    assert!(spread(&sockets, 4, 800).iter().all(|count| *count > 100));
+}
+
+#[test]
+fn the_system_chooses_one_port_for_all_slots() {
+    let sockets = Sockets::bind(&spec(3, &["127.0.0.1:0", "[::1]:0"])).unwrap();
+    let addresses = sockets.addresses();
+    assert!(!addresses[0].ends_with(":0") && !addresses[1].ends_with(":0"), "{addresses:?}");
+    for slot in 0..3 {
+        let of_slot = sockets.of_slot(slot);
+        assert_eq!(of_slot.len(), 2);
+        let local = TcpListener::from(of_slot[0].1.try_clone_to_owned().unwrap()).local_addr().unwrap();
+        assert_eq!(local.to_string(), addresses[0]);
+    }
+}
+
+#[test]
+fn a_taken_port_is_refused_with_its_holder_though_both_would_share_it() {
+    let first = Sockets::bind(&spec(2, &["127.0.0.1:0"])).unwrap();
+    let Err(Error::AddressTaken { address, holder }) = Sockets::bind(&spec(2, &[&first.addresses()[0]])) else {
+        panic!("two supervisors share an address");
+    };
+    assert_eq!(address, first.addresses()[0]);
+    let own = format!("(pid {})", std::process::id());
+    assert!(holder.as_ref().is_some_and(|holder| holder.ends_with(&own)), "{holder:?}");
+}
+
+#[test]
+fn the_admin_socket_is_one_for_all_slots_and_comes_last() {
+    let mut spec = spec(2, &["127.0.0.1:0"]);
+    spec.admin_listen = Some("127.0.0.1:0".parse().unwrap());
+    let sockets = Sockets::bind(&spec).unwrap();
+    let names: Vec<_> = sockets.of_slot(1).iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["http", "admin"]);
+    assert!(sockets.admin_address().is_some_and(|address| address.port() != 0));
+
+    spec.program = Program::Foreign { program: "true".into(), args: Vec::new() };
+    assert_eq!(Sockets::bind(&spec).unwrap().admin_address(), None, "a foreign program would serve it as its own");
+}
+
+#[test]
+fn a_unix_socket_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("http.sock");
+    let address = format!("unix:{}", path.display());
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a file is left behind");
+    let sockets = Sockets::bind(&spec(2, &[&address])).unwrap();
+    assert!(matches!(Sockets::bind(&spec(2, &[&address])), Err(Error::AddressTaken { .. })));
+    UnixStream::connect(&path).unwrap();
+    drop(sockets);
+    assert!(!Path::new(&path).exists());
+}
+
+#[test]
+fn queued_connections_outlive_the_worker_that_did_not_accept_them() {
+    let sockets = Sockets::bind(&spec(1, &["127.0.0.1:0"])).unwrap();
+    let worker = shards(&sockets, 1);
+    let queued: Vec<_> = (0..50).map(|_| TcpStream::connect(&sockets.addresses()[0]).unwrap()).collect();
+    drop(worker);
+    let mut counts = [0];
+    accept_all(&shards(&sockets, 1), &mut counts);
+    assert_eq!(counts, [queued.len() as u32]);
+}
