@@ -1,0 +1,345 @@
+//! The command line: what can be typed, and what `--help` says about it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use config::{Assignment, ListenAddress, Workers};
+
+use crate::exit;
+
+/// The top of `--help`. Clap cannot group commands, so they are listed here; a test compares the two.
+const TEMPLATE: &str = "\
+{about}
+{usage-heading} {usage}
+
+Run:
+  up      everything by default: private Redis, SQLite, demo data, one worker per core
+  start   production: what the configuration says, or any program after `--`
+  stop    drain the workers and end the supervisor
+Look:
+  status  the table of workers (also ls, list, ps)
+  ping    whether the supervisor answers
+Set up:
+  config  check, show, init, schema
+  db      migrate, status, rollback, seed
+  token   a bearer token for the API
+
+{options}{after-help}";
+
+const EXAMPLES: &str = "\
+Examples:
+  supervisor up                        a first look: everything by default
+  supervisor config init               a commented bellwether.toml
+  supervisor start --workers 4         production
+  supervisor status                    what is running";
+
+/// Keeps one worker per core alive.
+#[derive(Debug, Parser)]
+#[command(
+    name = "supervisor",
+    version,
+    about = "Keeps one worker per core alive, and all of them behind one set of sockets.",
+    help_template = TEMPLATE,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE),
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file [default: bellwether.toml here or in /etc/bellwether]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one key, as --set http.keep_alive=10s; repeatable
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = parse_set)]
+    pub(crate) set: Vec<Assignment>,
+    /// Where the control socket and generated files live [default: .bellwether]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// The supervisor's control socket
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) socket: Option<PathBuf>,
+    /// Colours
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto", hide_possible_values = true)]
+    pub(crate) color: ColorChoice,
+    /// Say only what is wrong
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything by default, in the foreground, for a first look and for development
+    #[command(after_help = "\
+Examples:
+  supervisor up                                a catalogue with demo data at http://127.0.0.1:8080
+  supervisor up --workers 2 --seed large       two workers, 120,000 products
+  REDIS_URL=redis://10.0.0.5 supervisor up     with a Redis of your own")]
+    Up(Up),
+    /// Run what the configuration says, in the foreground; never seeds
+    #[command(after_help = "\
+Examples:
+  supervisor start                                     as bellwether.toml says
+  supervisor start --listen 0.0.0.0:80 --user www-data
+  supervisor start --workers 2 -- node server.js       any program that takes LISTEN_FDS")]
+    Start(Start),
+    /// Drain the workers and end the supervisor; returns when it is gone
+    #[command(after_help = "\
+Examples:
+  supervisor stop          finish what is in flight first
+  supervisor stop --now    kill everything at once")]
+    Stop(Stop),
+    /// Show the table of workers
+    #[command(visible_aliases = ["ls", "list", "ps"], after_help = "\
+Examples:
+  supervisor status
+  supervisor status --json | jq '.workers[].state'")]
+    Status(Json),
+    /// Ask whether the supervisor answers
+    #[command(after_help = "\
+Examples:
+  supervisor ping || supervisor start")]
+    Ping(Json),
+    /// Check, show or create the configuration
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  supervisor config init                 write a commented bellwether.toml
+  supervisor config check                find all mistakes at once
+  supervisor config show --origin        every value, and what gave it"
+    )]
+    Config(Config),
+    /// Migrate, inspect, roll back or seed the database
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  supervisor db status                   exit code 4 when migrations are missing
+  supervisor db migrate
+  supervisor db seed small --if-empty"
+    )]
+    Db(Db),
+    /// Print a bearer token for the API
+    #[command(after_help = "\
+Examples:
+  supervisor token --hours 1
+  supervisor token --role vendor --vendor ID
+  curl -H \"authorization: Bearer $(supervisor token)\" …")]
+    Token(Token),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Demo data for an empty database: none, small (1,000 products) or large (120,000)
+    #[arg(long, value_name = "SIZE", default_value = "small", hide_possible_values = true)]
+    pub(crate) seed: Seed,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Bring an older database up to date before the first worker
+    #[arg(long)]
+    pub(crate) migrate: bool,
+    /// A program to supervise in the place of the worker, with its arguments
+    #[arg(last = true, value_name = "PROGRAM ARGS", conflicts_with_all = ["migrate", "worker_bin"])]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What `up` and `start` have in common.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct Run {
+    /// How many workers: N, max (one per usable core), -N for N fewer [default: max] [env: WEB_CONCURRENCY]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) workers: Option<Workers>,
+    /// Where to serve, ADDR:PORT or unix:PATH; repeatable [env: PORT, HOST]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<ListenAddress>,
+    /// Where to serve metrics [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin_listen: Option<String>,
+    /// The user that workers run as
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// A file for the supervisor's process id
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// pretty or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// The worker's executable [default: the one beside this]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) worker_bin: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// How much demo data there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Seed {
+    None,
+    Small,
+    Large,
+}
+
+/// How much demo data is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeedSize {
+    Small,
+    Large,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Kill everything at once instead of finishing what is in flight
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Find all mistakes at once
+    #[command(after_help = "Example:\n  supervisor --config new.toml config check")]
+    Check(Json),
+    /// Print every key with its value
+    #[command(after_help = "Example:\n  supervisor config show --origin")]
+    Show(Show),
+    /// Write a commented bellwether.toml that holds the defaults
+    #[command(after_help = "Examples:\n  supervisor config init\n  supervisor config init --print > example.toml")]
+    Init(Init),
+    /// Print the JSON Schema of the configuration file
+    #[command(after_help = "Example:\n  supervisor config schema > bellwether.schema.json")]
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Say what gave each value
+    #[arg(long)]
+    pub(crate) origin: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Print it instead
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Db {
+    /// Bring the database up to date
+    #[command(after_help = "Example:\n  DATABASE_URL=postgres://localhost/shop supervisor db migrate")]
+    Migrate(WorkerBin),
+    /// Compare the database with this version; exit code 4 when it is older
+    #[command(after_help = "Example:\n  supervisor db status --json")]
+    Status {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        worker: WorkerBin,
+    },
+    /// Undo the newest migration together with the data it holds
+    #[command(after_help = "Example:\n  supervisor db rollback --yes")]
+    Rollback {
+        /// Really
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        worker: WorkerBin,
+    },
+    /// Fill the database with demo data
+    #[command(after_help = "Example:\n  supervisor db seed large --if-empty")]
+    Seed {
+        /// 1,000 or 120,000 products
+        #[arg(value_name = "SIZE", default_value = "small")]
+        size: SeedSize,
+        /// Do nothing when there are products already
+        #[arg(long)]
+        if_empty: bool,
+        #[command(flatten)]
+        worker: WorkerBin,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// What its bearer may do
+    #[arg(long, value_name = "ROLE", default_value = "admin")]
+    pub(crate) role: Role,
+    /// The vendor whose products a vendor may change
+    #[arg(long, value_name = "ID", required_if_eq("role", "vendor"))]
+    pub(crate) vendor: Option<String>,
+    /// How long it is valid, in hours
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub(crate) hours: u64,
+    #[command(flatten)]
+    pub(crate) worker: WorkerBin,
+}
+
+/// What the bearer of a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Admin,
+    Vendor,
+    Retailer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerBin {
+    /// The worker's executable [default: the one beside this]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) worker_bin: Option<PathBuf>,
+}
+
+fn parse_set(text: &str) -> Result<Assignment, String> {
+    Assignment::from_set(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+/// The name that a choice has on the command line.
+pub(crate) fn name_of(choice: &impl ValueEnum) -> String {
+    let value = choice.to_possible_value().expect("no choice is hidden");
+    value.get_name().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

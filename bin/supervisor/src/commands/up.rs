@@ -1,0 +1,109 @@
+//! `supervisor up`: everything by default, for a first look and for development.
+
+mod redis;
+mod welcome;
+
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Assignment, Loaded, Origin};
+use supervise::control::Client;
+use supervise::status::SupervisorState;
+use supervise::{AuxiliaryProcess, Error, Program, StateLock, Supervisor};
+
+use crate::arguments::{Global, Seed, Up, name_of};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::settings::{control_socket, create_private_directory};
+use crate::worker::Worker;
+use crate::{running, settings};
+
+/// How much longer than its drain an older `up` may take to be gone.
+const LEAVING_TAKES: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(global: &Global, up: &Up, output: &Output) -> Result<Exit, Failure> {
+    let loaded = load(global, up, output)?;
+    let settings = &loaded.settings;
+    let state_dir = &settings.supervisor.state_dir;
+    create_private_directory(state_dir)?;
+    let lock = lock(global, &loaded, output)?;
+
+    let worker = Worker::new(up.run.worker_bin.as_deref(), settings)?;
+    let program = Program::Own { executable: worker.executable().to_owned(), args: Vec::new() };
+    let mut spec = running::spec(global, settings, program, output);
+    spec.processes = private_redis(&loaded)?.into_iter().collect();
+    let supervisor = Supervisor::bind(spec)?;
+
+    worker.run(&["db", "migrate"])?;
+    if up.seed != Seed::None {
+        worker.run(&["db", "seed", &name_of(&up.seed), "--if-empty"])?;
+    }
+    let demo = welcome::Demo {
+        token: worker.ask(&["token", "--role", "admin", "--hours", "24"])?,
+        product: worker.ask_if_there(&["db", "sample"]),
+        admin: supervisor.admin_address(),
+        state_dir: state_dir.clone(),
+        control_socket: control_socket(global, settings),
+    };
+    let exit = running::run(supervisor, &up.run, |status| welcome::text(status, &demo));
+    // Held to the end of the process: whoever waits for it also needs the control socket, which is held as long.
+    std::mem::forget(lock);
+    exit
+}
+
+/// The settings, with the defaults that make `up` work without any configuration.
+fn load(global: &Global, up: &Up, output: &Output) -> Result<Loaded, Failure> {
+    let mut sources = settings::running_sources(global, &up.run);
+    sources.defaults = vec![
+        Assignment::new("supervisor.listen", "127.0.0.1:8080", "up"),
+        Assignment::new("http.expose_worker", "true", "up"),
+    ];
+    // Where the private Redis lives depends on the state directory, which any source may set.
+    let state_dir = config::load(&sources)?.settings.supervisor.state_dir;
+    let state_dir = std::path::absolute(&state_dir)
+        .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot use {}: {error}", state_dir.display())))?;
+    sources.defaults.push(Assignment::new("redis.url", redis::url(&state_dir), "up"));
+    let mut loaded = settings::load(&sources, output)?;
+    loaded.settings.supervisor.state_dir = state_dir;
+    Ok(loaded)
+}
+
+/// The private Redis, unless the user has named one.
+fn private_redis(loaded: &Loaded) -> Result<Option<AuxiliaryProcess>, Failure> {
+    if !matches!(loaded.origin("redis.url"), Origin::Command(_)) {
+        return Ok(None);
+    }
+    redis::private(&loaded.settings.supervisor.state_dir).map(Some)
+}
+
+/// The sole right to the state directory. An older `up` that is draining is waited for; one that runs is not.
+fn lock(global: &Global, loaded: &Loaded, output: &Output) -> Result<StateLock, Failure> {
+    let settings = &loaded.settings;
+    let path = settings.supervisor.state_dir.join("up.lock");
+    match StateLock::try_acquire(&path) {
+        Err(Error::AlreadyRunning { pid, .. }) if is_serving(&control_socket(global, settings), pid) => {
+            let message = format!(
+                "`supervisor up` runs in {} already{}; `supervisor stop` ends it",
+                settings.supervisor.state_dir.display(),
+                pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+            );
+            Err(Failure::new(Exit::Busy, message))
+        }
+        Err(Error::AlreadyRunning { .. }) => {
+            let patience = settings.supervisor.kill_timeout + LEAVING_TAKES;
+            let waiting = |pid: Option<i32>| {
+                let who = pid.map_or_else(|| "the one before".to_owned(), |pid| format!("pid {pid}"));
+                output.talk(format_args!("waiting for {who} to finish"));
+            };
+            Ok(StateLock::acquire(&path, patience, waiting)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Whether process `pid` answers at the control socket and is not about to end.
+fn is_serving(socket: &Path, pid: Option<i32>) -> bool {
+    let status = Client::connect(socket).and_then(|mut client| client.status());
+    status
+        .is_ok_and(|status| Some(status.supervisor.pid) == pid && status.supervisor.state != SupervisorState::Draining)
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod arguments;
+mod commands;
+mod exit;
+mod output;
+mod running;
+mod settings;
+mod table;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Arguments;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::of_this_process(&arguments.global);
+    match commands::run(&arguments, &output) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output.error(&failure.message);
+            }
+            failure.exit.into()
+        }
+    }
+}
