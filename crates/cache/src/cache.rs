@@ -1,0 +1,174 @@
+//! The typed handle of one namespace.
+
+use std::{error::Error, marker::PhantomData, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use telemetry::RequestContext;
+
+use crate::{
+    caches::{CacheKey, Caches, Invalidation},
+    config::Options,
+    envelope::{self, MAX_VALUE_BYTES},
+    error::LoadError,
+    flight::{Joined, Landed, Untyped},
+    hit::{Hit, Source},
+    keys::KeyHash,
+    l1::{EntryKey, EntryRef, Trust},
+    load::{Load, Loaded, Loading, Payload},
+    shared::{NamespaceState, Shared},
+};
+
+/// Entries of type `V`. Cheap to clone.
+pub struct Cache<V> {
+    pub(crate) caches: Caches,
+    pub(crate) namespace: Arc<NamespaceState>,
+    pub(crate) value: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Cache<V> {
+    fn clone(&self) -> Self {
+        Self { caches: self.caches.clone(), namespace: Arc::clone(&self.namespace), value: PhantomData }
+    }
+}
+
+impl<V> Cache<V>
+where
+    V: Serialize + Send + Sync + 'static,
+{
+    /// The value of `key`: from this worker's memory, else from Redis, else from `load`, which runs once however many
+    /// callers and workers wait for it. `load` says `None` when there is no such row; that is remembered, too.
+    ///
+    /// The load goes on when the caller goes away, in a task of its own.
+    pub async fn get_or_load<F, Fut, E>(&self, key: &str, options: &Options, load: F) -> Result<Hit<V>, LoadError>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let hash = KeyHash::of(key);
+        let metrics = &self.namespace.metrics;
+        if let Some(hit) = self.in_memory(key, hash) {
+            match hit.value {
+                Some(_) => metrics.l1_hit.inc(),
+                None => metrics.l1_negative.inc(),
+            }
+            return Ok(hit);
+        }
+        metrics.l1_miss.inc();
+        self.join(key, hash, options, || loading(load)).await
+    }
+
+    /// Makes sure that nobody is answered with what these keys held before this call; see [`Caches::invalidate`].
+    pub async fn invalidate(&self, keys: &[&str]) -> Invalidation {
+        let keys: Vec<CacheKey> = keys.iter().map(|key| self.key(key)).collect();
+        self.caches.invalidate(&keys).await
+    }
+
+    /// A key of this namespace, for [`Caches::invalidate`].
+    pub fn key(&self, key: &str) -> CacheKey {
+        CacheKey(EntryKey::new(self.namespace.id, key))
+    }
+
+    fn in_memory(&self, key: &str, hash: KeyHash) -> Option<Hit<V>> {
+        let shared = self.shared();
+        let entry = shared.l1.get(&EntryRef { namespace: self.namespace.id, key })?;
+        let lane = self.namespace.lane(hash.lane());
+        let now_ms = shared.clock.now_ms();
+        let is_trusted = match entry.trust {
+            Trust::Local => true,
+            Trust::Coordinated => {
+                let silence_ms = now_ms.saturating_sub(lane.confirmed_ms());
+                lane.confirmed_ms() > 0 && silence_ms <= shared.disconnected_ttl_ms()
+            }
+        };
+        let left_ms = entry.expires_ms.checked_sub(now_ms).filter(|left| *left > 0)?;
+        (is_trusted && lane.allows(hash, entry.stamp)).then(|| Hit {
+            value: typed(entry.value),
+            source: Source::L1,
+            collapsed: false,
+            shared: entry.trust == Trust::Coordinated,
+            ttl: Duration::from_millis(left_ms),
+        })
+    }
+
+    /// Waits for the load of `key`, and starts it if nobody has.
+    async fn join(
+        &self,
+        key: &str,
+        hash: KeyHash,
+        options: &Options,
+        loading: impl FnOnce() -> Loading,
+    ) -> Result<Hit<V>, LoadError> {
+        let shared = self.shared();
+        let entry_key = EntryKey::new(self.namespace.id, key);
+        let joined = shared.flights.join(entry_key, hash, shared.clock.now_ms(), || self.in_memory(key, hash));
+        let (mut outcome, collapsed) = match joined {
+            Err(hit) => return Ok(hit),
+            Ok(Joined::Failed(error)) => return Err(error),
+            Ok(Joined::Waiting(outcome)) => (outcome, true),
+            Ok(Joined::Started(flight, outcome)) => {
+                let load = Load {
+                    shared: Arc::clone(shared),
+                    namespace: Arc::clone(&self.namespace),
+                    flight,
+                    options: *options,
+                };
+                // What the loader logs belongs to the request that caused it.
+                match RequestContext::current() {
+                    Some(context) => self.caches.spawn(telemetry::in_request(context, load.run(loading()))),
+                    None => self.caches.spawn(load.run(loading())),
+                }
+                (outcome, false)
+            }
+        };
+        let landed = match outcome.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone().unwrap_or(Err(LoadError::Abandoned))?,
+            Err(_) => return Err(LoadError::Abandoned),
+        };
+        Ok(self.hit(landed, collapsed))
+    }
+
+    fn hit(&self, landed: Landed, collapsed: bool) -> Hit<V> {
+        let left_ms = landed.expires_ms.saturating_sub(self.shared().clock.now_ms());
+        Hit {
+            value: typed(landed.value),
+            source: landed.source,
+            collapsed,
+            shared: landed.shared,
+            ttl: Duration::from_millis(left_ms),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.caches.shared()
+    }
+}
+
+/// The loader with its type hidden, and its value encoded by the thread that loaded it.
+fn loading<V, F, Fut, E>(load: F) -> Loading
+where
+    V: Serialize + Send + Sync + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Option<V>, E>> + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    Box::pin(async move {
+        let loaded = load().await.map_err(|error| LoadError::Failed(Arc::from(error.into())))?;
+        let Some(value) = loaded else {
+            return Ok(Loaded { value: None, payload: Payload::Absent });
+        };
+        let payload = match envelope::encode(&value) {
+            Ok(bytes) if bytes.len() <= MAX_VALUE_BYTES => Payload::Value(bytes),
+            Ok(_) => Payload::Unstorable,
+            Err(error) => {
+                tracing::error!(%error, "a value cannot be encoded and is not cached");
+                Payload::Unstorable
+            }
+        };
+        Ok(Loaded { value: Some(Arc::new(value)), payload })
+    })
+}
+
+fn typed<V: Send + Sync + 'static>(value: Untyped) -> Option<Arc<V>> {
+    value.map(|value| value.downcast().expect("a namespace holds values of one type"))
+}

@@ -1,0 +1,67 @@
+//! Settings, and what a caller may choose per read.
+
+use std::time::Duration;
+
+/// Settings of the cache of one worker.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// First part of every key and channel.
+    pub prefix: String,
+    /// Memory of this worker's L1, in bytes of encoded values and keys: the host's budget divided by its workers.
+    pub l1_bytes: u64,
+    /// How long values live in Redis unless the caller says otherwise, before jitter.
+    pub ttl: Duration,
+    /// How long values live in the worker at most, before jitter; never longer than they live in Redis.
+    pub l1_ttl: Duration,
+    /// How long L1 is trusted after the last contact with Redis.
+    pub disconnected_ttl: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            prefix: "bw".to_owned(),
+            l1_bytes: 64 * 1024 * 1024,
+            ttl: Duration::from_secs(60),
+            l1_ttl: Duration::from_secs(30),
+            disconnected_ttl: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A set of entries of one type.
+#[derive(Debug, Clone, Copy)]
+pub struct Namespace {
+    /// Part of keys, channels and metrics: lower-case letters, digits and dashes.
+    pub name: &'static str,
+    /// The version of the type. Raise it with every change of what the type encodes to: entries of another schema are
+    /// misses.
+    pub schema: u32,
+}
+
+/// How one read is to be cached. Start from [`Caches::options`](crate::Caches::options).
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long the value lives in Redis, ± 10 %.
+    pub ttl: Duration,
+    /// How long it lives in the worker, ± 10 %; never longer than in Redis.
+    pub l1_ttl: Duration,
+    /// How long it is remembered that there is no such row, ± 10 %.
+    pub negative_ttl: Duration,
+    /// How long the loader may take. The lease lives a second longer.
+    pub load_timeout: Duration,
+    /// How long a failed load answers for the ones that come after it.
+    pub error_hold: Duration,
+}
+
+impl Options {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            ttl: config.ttl,
+            l1_ttl: config.l1_ttl,
+            negative_ttl: Duration::from_secs(5),
+            load_timeout: Duration::from_secs(5),
+            error_hold: Duration::from_millis(200),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The worker's memory: one store, weighed in bytes, for all namespaces. Expiry and validity are judged by the reader.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use quick_cache::{
+    DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
+
+use crate::{flight::Untyped, lane::Stamp};
+
+/// What an entry costs beside its key and value: the store's own records, reference counts, the allocator's rounding.
+/// Measured with values of 700 bytes.
+const OVERHEAD_BYTES: u64 = 192;
+/// A guess that sizes the store's ghost list; an order of magnitude is enough.
+const TYPICAL_ENTRY_BYTES: u64 = 1024;
+/// A worker has one thread; a few shards serve programs with more.
+const SHARDS: usize = 4;
+
+/// A key in a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EntryKey {
+    pub(crate) namespace: u32,
+    pub(crate) key: Arc<str>,
+}
+
+impl EntryKey {
+    pub(crate) fn new(namespace: u32, key: &str) -> Self {
+        Self { namespace, key: key.into() }
+    }
+}
+
+impl Hash for EntryKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        EntryRef { namespace: self.namespace, key: &self.key }.hash(state);
+    }
+}
+
+/// A borrowed `EntryKey`, so that a hit allocates nothing.
+#[derive(Hash)]
+pub(crate) struct EntryRef<'a> {
+    pub(crate) namespace: u32,
+    pub(crate) key: &'a str,
+}
+
+impl Equivalent<EntryKey> for EntryRef<'_> {
+    fn equivalent(&self, other: &EntryKey) -> bool {
+        self.namespace == other.namespace && self.key == &*other.key
+    }
+}
+
+/// How far an entry may be believed while Redis is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Loaded under the protection of Redis's lease: good for `disconnected_ttl` after the last contact.
+    Coordinated,
+    /// Loaded while Redis was away: lives no longer than `disconnected_ttl` in any case.
+    Local,
+}
+
+/// An entry of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) value: Untyped,
+    pub(crate) expires_ms: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) trust: Trust,
+    /// Length of the encoded value.
+    pub(crate) value_bytes: u32,
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<EntryKey, Entry> for ByBytes {
+    fn weight(&self, key: &EntryKey, entry: &Entry) -> u64 {
+        OVERHEAD_BYTES + key.key.len() as u64 + u64::from(entry.value_bytes)
+    }
+}
+
+/// The store.
+#[derive(Debug)]
+pub(crate) struct L1 {
+    entries: Cache<EntryKey, Entry, ByBytes>,
+}
+
+impl L1 {
+    pub(crate) fn new(budget_bytes: u64) -> Self {
+        let options = OptionsBuilder::new()
+            .shards(SHARDS)
+            .estimated_items_capacity((budget_bytes / TYPICAL_ENTRY_BYTES).max(16) as usize)
+            .weight_capacity(budget_bytes.max(OVERHEAD_BYTES))
+            .build()
+            .expect("all required options are given");
+        let hasher = DefaultHashBuilder::default();
+        Self { entries: Cache::with_options(options, ByBytes, hasher, DefaultLifecycle::default()) }
+    }
+
+    pub(crate) fn get(&self, key: &EntryRef<'_>) -> Option<Entry> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: EntryKey, entry: Entry) {
+        self.entries.insert(key, entry);
+    }
+
+    pub(crate) fn remove(&self, key: &EntryKey) {
+        self.entries.remove(&EntryRef { namespace: key.namespace, key: &key.key });
+    }
+
+    /// Removes an entry that does not reflect the invalidation with this number.
+    pub(crate) fn remove_older(&self, key: &EntryKey, sequence: u64) {
+        let key = EntryRef { namespace: key.namespace, key: &key.key };
+        self.entries.remove_if(&key, |entry| entry.stamp.sequence < sequence);
+    }
+
+    /// Bytes in use, as they are counted against the budget.
+    pub(crate) fn weight(&self) -> u64 {
+        self.entries.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(sequence: u64, value_bytes: u32) -> Entry {
+        Entry {
+            value: Some(Arc::new(7_u32)),
+            expires_ms: 0,
+            stamp: Stamp { sequence, generation: 0 },
+            trust: Trust::Coordinated,
+            value_bytes,
+        }
+    }
+
+    #[test]
+    fn one_key_in_two_namespaces_is_two_entries() {
+        let store = L1::new(1 << 20);
+        store.insert(EntryKey::new(1, "a"), entry(1, 10));
+        store.insert(EntryKey::new(2, "a"), entry(2, 10));
+        let stamp = |namespace| store.get(&EntryRef { namespace, key: "a" }).map(|entry| entry.stamp.sequence);
+        assert_eq!((stamp(1), stamp(2), stamp(3)), (Some(1), Some(2), None));
+    }
+
+    #[test]
+    fn an_entry_that_reflects_the_invalidation_survives_its_echo() {
+        let store = L1::new(1 << 20);
+        let key = EntryKey::new(1, "a");
+        store.insert(key.clone(), entry(11, 10));
+        store.remove_older(&key, 10);
+        assert_eq!(store.weight(), OVERHEAD_BYTES + 1 + 10);
+        store.remove_older(&key, 12);
+        assert_eq!(store.weight(), 0);
+    }
+
+    #[test]
+    fn the_weight_never_exceeds_the_budget() {
+        let budget = 256 * 1024;
+        let store = L1::new(budget);
+        for number in 0..5_000 {
+            store.insert(EntryKey::new(1, &number.to_string()), entry(1, 100 + number % 3_000));
+            assert!(store.weight() <= budget, "{} bytes after {number}", store.weight());
+        }
+        assert!(store.weight() > budget / 2);
+    }
+}

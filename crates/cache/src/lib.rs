@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+
+mod cache;
+mod caches;
+mod clock;
+mod coherence;
+mod config;
+mod envelope;
+mod error;
+mod flight;
+mod hit;
+mod keys;
+mod l1;
+mod l2;
+mod lane;
+mod load;
+mod message;
+mod metrics;
+mod pending;
+mod receiver;
+mod shared;
+
+pub use cache::Cache;
+pub use caches::{CacheKey, Caches, Invalidation};
+pub use config::{Config, Namespace, Options};
+pub use error::LoadError;
+pub use hit::{Hit, Source};

@@ -1,0 +1,354 @@
+//! One load from its start to its end: Redis, else the lease, else the loader; then Redis again and this worker's memory.
+
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+
+use crate::{
+    config::Options,
+    envelope::{self, Head, Mismatch},
+    error::LoadError,
+    flight::{Flight, Landed, Untyped},
+    hit::Source,
+    l1::{Entry, Trust},
+    l2::{Grant, LaneAddress, LeaseRequest, Leased},
+    lane::{Lane, Stamp},
+    shared::{NamespaceState, Shared},
+};
+
+/// The lease outlives the loader by this much, so that a slow fill still finds it.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// Waiters are woken by a message; should it be lost, they ask again, ever more rarely.
+const FIRST_POLL: Duration = Duration::from_millis(50);
+const LAST_POLL: Duration = Duration::from_millis(250);
+
+/// What a loader brought, without its type.
+pub(crate) struct Loaded {
+    pub(crate) value: Untyped,
+    pub(crate) payload: Payload,
+}
+
+/// How a loaded value can be stored.
+pub(crate) enum Payload {
+    /// Encoded.
+    Value(Vec<u8>),
+    /// There is no row.
+    Absent,
+    /// Too large, or not to be encoded: it is answered and not stored.
+    Unstorable,
+}
+
+/// A loader, not started yet.
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Loaded, LoadError>> + Send>>;
+
+/// How a value is to be had.
+enum Route {
+    /// It is in Redis.
+    Found(Box<Arrival>),
+    /// We are the one loader among all workers.
+    Leased(Grant, Stamp),
+    /// Redis is away, or does not know of an invalidation yet.
+    Alone(Stamp),
+    /// Another worker's loader has just failed.
+    Failed,
+}
+
+/// A value and how it may be kept.
+struct Arrival {
+    landed: Landed,
+    /// `None`: not to be kept.
+    kept: Option<(Stamp, Trust)>,
+    value_bytes: usize,
+}
+
+/// A load under way. It is over when this is dropped, whatever happened.
+pub(crate) struct Load {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) namespace: Arc<NamespaceState>,
+    pub(crate) flight: Arc<Flight>,
+    pub(crate) options: Options,
+}
+
+impl Load {
+    /// Finds or loads the value and answers everybody who waits for it.
+    pub(crate) async fn run(self, loading: Loading) {
+        let outcome = match self.route().await {
+            Route::Found(arrival) => Ok(*arrival),
+            Route::Leased(grant, stamp) => self.load_leased(loading, grant, stamp).await,
+            Route::Alone(stamp) => self.load_alone(loading, stamp).await,
+            Route::Failed => Err(LoadError::FailedElsewhere),
+        };
+        self.land(outcome);
+    }
+
+    async fn route(&self) -> Route {
+        let flight = &self.flight;
+        let stamp = self.lane().stamp(flight.hash);
+        if !self.shared.l2.is_reachable() || self.shared.pending.contains(&flight.key, flight.hash) {
+            self.namespace.metrics.l2_unavailable.inc();
+            return Route::Alone(stamp);
+        }
+        let unreadable = match self.shared.l2.get(self.address(), &flight.key.key).await {
+            Ok(Some(bytes)) => match self.open(&bytes, stamp, Reader::Unsure) {
+                Ok(arrival) => return Route::Found(Box::new(arrival)),
+                Err(version) => version,
+            },
+            Ok(None) => 0,
+            Err(_) => {
+                self.namespace.metrics.l2_unavailable.inc();
+                return Route::Alone(stamp);
+            }
+        };
+        self.namespace.metrics.l2_miss.inc();
+        self.lease(unreadable).await
+    }
+
+    /// Asks for the lease until it is granted, or somebody else has filled the entry.
+    async fn lease(&self, mut unreadable: u64) -> Route {
+        let mut poll = FIRST_POLL;
+        loop {
+            let stamp = self.lane().stamp(self.flight.hash);
+            let request = LeaseRequest {
+                address: self.address(),
+                key: &self.flight.key.key,
+                signature: envelope::signature(self.namespace.schema),
+                unreadable,
+                lease: self.options.load_timeout + LEASE_MARGIN,
+            };
+            match self.shared.l2.lease(&request).await {
+                Ok(Leased::Granted(grant)) => {
+                    if self.lane().epoch() != Some(grant.epoch) {
+                        self.shared.look_now.notify_one();
+                    }
+                    self.flight.granted(grant.token);
+                    return Route::Leased(grant, stamp.with_version(grant.token));
+                }
+                Ok(Leased::Present(bytes)) => match self.open(&bytes, stamp, Reader::Told) {
+                    Ok(arrival) => return Route::Found(Box::new(arrival)),
+                    Err(version) if version != unreadable => unreadable = version,
+                    Err(_) => return Route::Alone(stamp),
+                },
+                // The holder is either done, and wakes us, or dead, and its lease ends.
+                Ok(Leased::Waiting { left }) => {
+                    let wait = poll.min(left + Duration::from_millis(1));
+                    let _ = tokio::time::timeout(wait, self.flight.wake.notified()).await;
+                    poll = (poll * 2).min(LAST_POLL);
+                }
+                Ok(Leased::FailedElsewhere) => return Route::Failed,
+                Err(_) => {
+                    self.namespace.metrics.l2_unavailable.inc();
+                    return Route::Alone(stamp);
+                }
+            }
+        }
+    }
+
+    /// Reads an entry; the error is the version that cannot be used, 0 when the lease script will see that for itself.
+    fn open(&self, bytes: &[u8], stamp: Stamp, reader: Reader) -> Result<Arrival, u64> {
+        let metrics = &self.namespace.metrics;
+        let envelope = envelope::open(self.namespace.schema, bytes).map_err(|mismatch| {
+            metrics.l2_mismatch.inc();
+            match mismatch {
+                Mismatch::Foreign => 0,
+                Mismatch::Corrupt => envelope::claimed_version(bytes).unwrap_or(0),
+            }
+        })?;
+        // An entry of another epoch may be older than an invalidation that was lost with the epoch (trap T4).
+        if reader == Reader::Unsure && self.lane().epoch() != Some(envelope.head.epoch) {
+            return Err(0);
+        }
+        let redis_now_us = self.shared.clock.redis_now_us().ok_or(0_u64)?;
+        let left = Duration::from_micros(envelope.head.expires_us.saturating_sub(redis_now_us));
+        let value = match envelope.payload {
+            None => None,
+            Some(payload) => Some((self.namespace.decode)(payload).ok_or_else(|| {
+                metrics.l2_mismatch.inc();
+                envelope.head.version
+            })?),
+        };
+        match value {
+            Some(_) => metrics.l2_hit.inc(),
+            None => metrics.l2_negative.inc(),
+        }
+        Ok(Arrival {
+            landed: self.landed(value, Source::L2, true, jitter(self.options.l1_ttl).min(left)),
+            kept: Some((stamp.with_version(envelope.head.version), Trust::Coordinated)),
+            value_bytes: bytes.len(),
+        })
+    }
+
+    async fn load_leased(&self, loading: Loading, grant: Grant, stamp: Stamp) -> Result<Arrival, LoadError> {
+        let l2 = &self.shared.l2;
+        let (address, key) = (self.address(), &*self.flight.key.key);
+        let loaded = match self.load(loading).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // Should this not arrive, the others wait until the lease ends.
+                let _ = l2.release(address, key, grant, self.options.error_hold).await;
+                return Err(error);
+            }
+        };
+        let ttl = self.ttl(&loaded.payload);
+        let value_bytes = loaded.payload.len();
+        // A detached load was invalidated here: Redis may not know of it yet, and would take the fill.
+        let entry = match self.seal(&loaded.payload, grant, ttl) {
+            Some(entry) if !self.flight.is_detached() => entry,
+            _ => {
+                let _ = l2.release(address, key, grant, Duration::ZERO).await;
+                return Ok(self.passed_on(loaded));
+            }
+        };
+        match l2.fill(address, key, grant, entry, ttl).await {
+            Ok(true) => Ok(Arrival {
+                landed: self.landed(loaded.value, Source::Loader, true, jitter(self.options.l1_ttl).min(ttl)),
+                kept: Some((stamp, Trust::Coordinated)),
+                value_bytes,
+            }),
+            Ok(false) => {
+                self.namespace.metrics.rejected_by_lease.inc();
+                Ok(self.passed_on(loaded))
+            }
+            Err(_) => Ok(self.kept_alone(loaded, stamp)),
+        }
+    }
+
+    async fn load_alone(&self, loading: Loading, stamp: Stamp) -> Result<Arrival, LoadError> {
+        let loaded = self.load(loading).await?;
+        Ok(self.kept_alone(loaded, stamp))
+    }
+
+    async fn load(&self, loading: Loading) -> Result<Loaded, LoadError> {
+        let metrics = &self.namespace.metrics;
+        let guarded = AssertUnwindSafe(loading).catch_unwind();
+        let result = match tokio::time::timeout(self.options.load_timeout, guarded).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(LoadError::Panicked),
+            Err(_) => Err(LoadError::TimedOut),
+        };
+        match &result {
+            Ok(Loaded { value: Some(_), .. }) => metrics.loader_value.inc(),
+            Ok(Loaded { value: None, .. }) => metrics.loader_absent.inc(),
+            Err(_) => metrics.loader_error.inc(),
+        }
+        result
+    }
+
+    /// Keeps a value that Redis knows nothing of; it is never written there later (trap T10).
+    fn kept_alone(&self, loaded: Loaded, stamp: Stamp) -> Arrival {
+        if let Payload::Unstorable = loaded.payload {
+            return self.passed_on(loaded);
+        }
+        let longest = match loaded.payload {
+            Payload::Absent => self.options.negative_ttl,
+            _ => self.options.ttl.min(self.options.l1_ttl),
+        };
+        // Without jitter: a key is to be loaded once per `disconnected_ttl`, not a little more often.
+        let ttl = longest.min(self.shared.config.disconnected_ttl);
+        Arrival {
+            value_bytes: loaded.payload.len(),
+            landed: self.landed(loaded.value, Source::Loader, false, ttl),
+            kept: Some((stamp, Trust::Local)),
+        }
+    }
+
+    /// Answers those who wait, and keeps nothing.
+    fn passed_on(&self, loaded: Loaded) -> Arrival {
+        let landed = self.landed(loaded.value, Source::Loader, false, Duration::ZERO);
+        Arrival { landed, kept: None, value_bytes: 0 }
+    }
+
+    fn landed(&self, value: Untyped, source: Source, shared: bool, ttl: Duration) -> Landed {
+        let expires_ms = self.shared.clock.now_ms() + ttl.as_millis() as u64;
+        Landed { value, source, shared, expires_ms }
+    }
+
+    fn seal(&self, payload: &Payload, grant: Grant, ttl: Duration) -> Option<Vec<u8>> {
+        let redis_now_us = self.shared.clock.redis_now_us()?;
+        let head = Head { epoch: grant.epoch, version: grant.token, expires_us: redis_now_us + ttl.as_micros() as u64 };
+        match payload {
+            Payload::Value(bytes) => Some(envelope::seal(self.namespace.schema, &head, Some(bytes))),
+            Payload::Absent => Some(envelope::seal(self.namespace.schema, &head, None)),
+            Payload::Unstorable => None,
+        }
+    }
+
+    fn ttl(&self, payload: &Payload) -> Duration {
+        jitter(match payload {
+            Payload::Absent => self.options.negative_ttl,
+            Payload::Value(_) | Payload::Unstorable => self.options.ttl,
+        })
+    }
+
+    fn land(&self, outcome: Result<Arrival, LoadError>) {
+        let now_ms = self.shared.clock.now_ms();
+        let flight = &self.flight;
+        match outcome {
+            Ok(arrival) => {
+                let entry = arrival.kept.map(|(stamp, trust)| Entry {
+                    value: arrival.landed.value.clone(),
+                    expires_ms: arrival.landed.expires_ms,
+                    stamp,
+                    trust,
+                    value_bytes: arrival.value_bytes as u32,
+                });
+                self.shared.flights.land(flight, Ok(arrival.landed), now_ms, || self.keep(entry, now_ms));
+            }
+            Err(error) => {
+                let held_until_ms = now_ms + self.options.error_hold.as_millis() as u64;
+                self.shared.flights.land(flight, Err(error), held_until_ms, || {});
+            }
+        }
+    }
+
+    fn keep(&self, entry: Option<Entry>, now_ms: u64) {
+        let Some(entry) = entry.filter(|entry| now_ms < entry.expires_ms) else {
+            return;
+        };
+        if self.lane().allows(self.flight.hash, entry.stamp) {
+            self.shared.l1.insert(self.flight.key.clone(), entry);
+        } else {
+            self.namespace.metrics.rejected_by_floor.inc();
+        }
+    }
+
+    fn lane(&self) -> &Lane {
+        self.namespace.lane(self.flight.hash.lane())
+    }
+
+    fn address(&self) -> LaneAddress<'_> {
+        self.namespace.address(self.flight.hash.lane())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // After a regular end this changes nothing; otherwise nobody may be left waiting.
+        if !self.flight.has_landed() {
+            let now_ms = self.shared.clock.now_ms();
+            self.shared.flights.land(&self.flight, Err(LoadError::Abandoned), now_ms, || {});
+        }
+    }
+}
+
+impl Payload {
+    fn len(&self) -> usize {
+        match self {
+            Self::Value(bytes) => bytes.len(),
+            Self::Absent | Self::Unstorable => 0,
+        }
+    }
+}
+
+/// Who vouches for the epoch of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Nobody: it came from a plain read.
+    Unsure,
+    /// The lease script, which compared it.
+    Told,
+}
+
+/// Spreads expiries by ± 10 %, so that what was stored together is not loaded again together.
+fn jitter(ttl: Duration) -> Duration {
+    ttl.mul_f64(0.9 + 0.2 * fastrand::f64())
+}

@@ -1,0 +1,15 @@
+//! The cache against a real Redis: several workers, each with a thread and a runtime of its own, as processes have them.
+
+// `cfg(test)` is always on here; clippy goes by the attribute to tell what may `unwrap`.
+#[cfg(test)]
+mod away;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod invalidation;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod reading;
