@@ -85,12 +85,6 @@ impl Server {
         self.state.statistics.clone()
     }
 
-    /// Returns once this server has closed its listeners and accepts no more. Whoever keeps other descriptors of them may close
-    /// those, too.
-    pub fn listeners_closed(&self) -> impl Future<Output = ()> + 'static {
-        self.state.listeners_closed.clone().cancelled_owned()
-    }
-
     /// Serves until `phase` says `Drain`, drains, and tells how that went. It needs a runtime whose tasks are local to the
     /// thread. While `phase` changes from one kind of drain to the other, so does the drain.
     ///
@@ -147,7 +141,7 @@ impl Server {
             biased;
             never = follow(phase.clone(), &self.state) => match never {},
             never = self.state.sweep() => match never {},
-            report = async { join_all(accepting).await; self.state.listeners_closed.cancel(); self.finish().await } => Ok(report),
+            report = async { join_all(accepting).await; self.finish().await } => Ok(report),
         }
     }
 

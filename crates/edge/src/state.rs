@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use crate::client_address::peer_address;
 use crate::config::Deadlines;
@@ -29,8 +28,6 @@ pub(crate) struct ServerState {
     refusing: Cell<usize>,
     /// Told when the last connection has gone.
     emptied: Notify,
-    /// Cancelled when nothing is accepted any more.
-    pub(crate) listeners_closed: CancellationToken,
 }
 
 /// Why a connection is not taken.
@@ -54,7 +51,6 @@ impl ServerState {
             addresses: RefCell::new(HashMap::new()),
             refusing: Cell::new(0),
             emptied: Notify::new(),
-            listeners_closed: CancellationToken::new(),
         })
     }
 

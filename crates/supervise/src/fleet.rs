@@ -65,7 +65,6 @@ pub(crate) struct Fleet {
     steered: Vec<u32>,
     announced: bool,
     hurried: bool,
-    listeners_closed: bool,
     outcome: Outcome,
 }
 
@@ -93,7 +92,6 @@ impl Fleet {
             steered: (0..rules.workers).collect(),
             announced: false,
             hurried: false,
-            listeners_closed: false,
             outcome: Outcome::Clean,
             rules,
         }
@@ -117,11 +115,6 @@ impl Fleet {
             Event::Ready { pid } => {
                 if let Some(unit) = self.find(pid) {
                     self.ready(unit, now, &mut actions);
-                }
-            }
-            Event::ListenersClosed { pid } => {
-                if let Some(slot) = self.find(pid).map(|unit| self.slot_mut(unit)) {
-                    slot.listeners_closed = true;
                 }
             }
             Event::Exited { pid, exit } => {
@@ -257,6 +250,9 @@ impl Fleet {
             return;
         }
         self.phase = Phase::Draining;
+        // First, so that each worker holds the last descriptor of its shard: it takes what is queued and closes it at once, and a
+        // client that comes later is refused. Were ours still open, that client would queue for nobody and be reset in the end.
+        actions.push(Action::CloseListeners);
         for unit in self.worker_units() {
             self.drain(unit, now, actions);
         }
@@ -346,16 +342,10 @@ impl Fleet {
         if self.phase == Phase::Running {
             self.look_at_workers(now, actions);
         }
-        if self.phase == Phase::Draining {
-            if !self.listeners_closed && self.workers.iter().all(Slot::accepts_no_more) {
-                self.listeners_closed = true;
-                actions.push(Action::CloseListeners);
-            }
-            if self.workers.iter().all(Slot::has_no_process) {
-                self.phase = Phase::Ending;
-                for unit in self.process_units() {
-                    self.drain(unit, now, actions);
-                }
+        if self.phase == Phase::Draining && self.workers.iter().all(Slot::has_no_process) {
+            self.phase = Phase::Ending;
+            for unit in self.process_units() {
+                self.drain(unit, now, actions);
             }
         }
         if self.phase == Phase::Ending && self.processes.iter().all(Slot::has_no_process) {

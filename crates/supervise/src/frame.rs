@@ -40,8 +40,6 @@ pub enum DrainKind {
 pub enum FromWorker {
     /// Sent every second.
     Statistics(Statistics),
-    /// The worker has closed its descriptors of all listeners; nothing will be accepted any more.
-    ListenersClosed,
     /// Nothing is in flight any more; the worker exits next.
     Drained {
         /// Requests that were given up.
@@ -181,11 +179,7 @@ mod tests {
                     loop_lag_seconds,
                 })
             });
-        prop_oneof![
-            statistics,
-            Just(FromWorker::ListenersClosed),
-            any::<u64>().prop_map(|cut| FromWorker::Drained { cut }),
-        ]
+        prop_oneof![statistics, any::<u64>().prop_map(|cut| FromWorker::Drained { cut }),]
     }
 
     proptest! {

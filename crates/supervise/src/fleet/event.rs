@@ -24,8 +24,6 @@ pub(crate) enum Event {
     Spoke { pid: i32 },
     /// A process said `READY=1`.
     Ready { pid: i32 },
-    /// A worker has closed its listeners.
-    ListenersClosed { pid: i32 },
     /// A process ended; it may be a stranger's.
     Exited { pid: i32, exit: Exit },
     /// Drain and end.
@@ -60,7 +58,7 @@ pub(crate) enum Action {
     Steer(Vec<u32>),
     /// Every worker is ready, for the first time.
     AllReady,
-    /// No worker accepts any more, so nobody should queue any more.
+    /// Leave the listening sockets to the workers that drain.
     CloseListeners,
     /// Tell people.
     Log(String),

@@ -17,7 +17,6 @@ pub(super) struct Slot {
     pub(super) first_attempt_ended: bool,
     /// Since the last ready process ended, for as long as that is tolerated in the steering.
     pub(super) vacant_since: Option<Instant>,
-    pub(super) listeners_closed: bool,
     ever_ready: bool,
 }
 
@@ -59,7 +58,6 @@ impl Slot {
             restarts: 0,
             first_attempt_ended: false,
             vacant_since: None,
-            listeners_closed: false,
             ever_ready: false,
         }
     }
@@ -70,7 +68,6 @@ impl Slot {
 
     pub(super) fn begin_life(&mut self, pid: i32, now: Instant) {
         self.readiness = self.configured_readiness;
-        self.listeners_closed = false;
         self.life = Life::Starting { pid, since: now, condemned: false };
     }
 
@@ -87,10 +84,6 @@ impl Slot {
 
     pub(super) fn has_no_process(&self) -> bool {
         matches!(self.life, Life::Stopped | Life::Broken)
-    }
-
-    pub(super) fn accepts_no_more(&self) -> bool {
-        self.has_no_process() || self.listeners_closed
     }
 
     /// When this slot's life goes on by itself.

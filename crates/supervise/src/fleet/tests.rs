@@ -334,10 +334,8 @@ fn a_stop_drains_workers_then_processes_then_ends() {
     world.happen(Event::Stop);
     world.happen(Event::Stop);
     assert_eq!(world.drained, [first, second]);
-    world.happen(Event::ListenersClosed { pid: first });
-    assert!(!world.listeners_closed);
+    assert!(world.listeners_closed, "the workers alone hold them, so that closing theirs ends them");
     world.exit(second, Exit::Code(0));
-    assert!(world.listeners_closed, "one has closed its listeners, the other is gone");
     assert_eq!(world.drained.len(), 2, "redis must outlive the workers");
     world.exit(first, Exit::Code(0));
     assert_eq!(world.drained, [first, second, redis]);
@@ -437,7 +435,6 @@ enum Blow {
     Pass(u64),
     Ready(usize),
     Spoke(usize),
-    ListenersClosed(usize),
     Exit(usize, Exit),
     Stranger(i32, Exit),
 }
@@ -459,7 +456,6 @@ fn blows() -> impl Strategy<Value = Vec<Blow>> {
         3 => (0..300_u64).prop_map(Blow::Pass),
         3 => any::<usize>().prop_map(Blow::Ready),
         1 => any::<usize>().prop_map(Blow::Spoke),
-        1 => any::<usize>().prop_map(Blow::ListenersClosed),
         3 => (any::<usize>(), exits()).prop_map(|(who, exit)| Blow::Exit(who, exit)),
         1 => (-1..90, exits()).prop_map(|(pid, exit)| Blow::Stranger(pid, exit)),
     ];
@@ -482,11 +478,6 @@ impl World {
             Blow::Spoke(who) => {
                 if let Some(pid) = somebody(who) {
                     self.happen(Event::Spoke { pid });
-                }
-            }
-            Blow::ListenersClosed(who) => {
-                if let Some(pid) = somebody(who) {
-                    self.happen(Event::ListenersClosed { pid });
                 }
             }
             Blow::Exit(who, exit) => {

@@ -125,9 +125,6 @@ impl Child {
         loop {
             match channel.incoming.next_message() {
                 Ok(Some(FromWorker::Statistics(statistics))) => self.statistics = Some(statistics),
-                Ok(Some(FromWorker::ListenersClosed)) => {
-                    heard.push(Heard::Event(Event::ListenersClosed { pid: self.pid }));
-                }
                 Ok(Some(FromWorker::Drained { cut: 0 })) => {}
                 Ok(Some(FromWorker::Drained { cut })) => {
                     heard.push(Heard::Remark(format!("the worker with pid {} has cut {cut} requests", self.pid)));

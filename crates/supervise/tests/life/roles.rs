@@ -126,7 +126,6 @@ fn serve(inherited: Inherited, mut channel: UnixStream, term: &AtomicBool) -> i3
     }
     accept_all(&listener, id, &in_flight);
     drop(listener);
-    let _ = channel.write_all(&encode(&FromWorker::ListenersClosed));
     while in_flight.load(Ordering::SeqCst) > 0 {
         thread::sleep(Duration::from_millis(5));
     }
