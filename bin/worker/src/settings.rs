@@ -1,0 +1,114 @@
+//! Where the settings come from, and what each crate gets of them.
+
+use std::time::Duration;
+
+use config::{AccessLog, Assignment, LogFormat, Settings, Sources};
+use edge::TrustedProxies;
+use redis_store::Url;
+use supervise::worker_side::Inherited;
+use telemetry::{Format, LogConfig};
+
+use crate::arguments::SettingsArguments;
+use crate::exit::Failure;
+
+/// A drain ends this much before the supervisor kills, so that the worker itself can say what it cut.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// Connections to the database per worker: reads are cached, so few queries run at once.
+const DATABASE_CONNECTIONS: u32 = 4;
+
+/// The settings that the supervisor handed over, else those that this process finds for itself.
+pub(crate) fn load(arguments: &SettingsArguments) -> Result<Settings, Failure> {
+    if let Some(settings) = config::from_inherited().map_err(Failure::configuration)? {
+        return Ok(settings);
+    }
+    let mut sources = Sources::of_this_process(arguments.config.clone());
+    for assignment in &arguments.assignments {
+        let parsed = Assignment::from_set(assignment);
+        let parsed =
+            parsed.ok_or_else(|| Failure::configuration(format!("--set {assignment}: a key needs `=` and a value")))?;
+        sources.flags.push(parsed);
+    }
+    Ok(config::load(&sources).map_err(Failure::configuration)?.settings)
+}
+
+pub(crate) fn log(settings: &Settings, worker_id: Option<u32>) -> LogConfig {
+    let fields = worker_id.map(|id| ("worker".to_owned(), format!("w{id}")));
+    LogConfig {
+        level: settings.log.level.clone(),
+        format: match settings.log.format {
+            LogFormat::Pretty => Format::Pretty,
+            LogFormat::Json => Format::Json,
+        },
+        color: false,
+        fields: fields.into_iter().collect(),
+    }
+}
+
+pub(crate) fn edge(settings: &Settings, worker_id: u32) -> Result<edge::Config, Failure> {
+    let http = &settings.http;
+    let networks: Vec<String> = http.trusted_proxies.iter().map(ToString::to_string).collect();
+    let trusted_proxies = TrustedProxies::parse(networks.iter().map(String::as_str), &http.client_ip_header);
+    Ok(edge::Config {
+        trusted_proxies: trusted_proxies.map_err(Failure::configuration)?,
+        served_by: http.expose_worker.then(|| format!("w{worker_id}")),
+        access_log: match http.access_log {
+            AccessLog::Off => edge::AccessLog::Off,
+            AccessLog::Errors => edge::AccessLog::Errors,
+            AccessLog::All => edge::AccessLog::All,
+        },
+        keep_alive: http.keep_alive,
+        handler_timeout: http.handler_timeout,
+        max_connections: http.max_connections as usize,
+        max_connections_per_ip: http.max_connections_per_ip as usize,
+        drain_timeout: settings.supervisor.kill_timeout.saturating_sub(DRAIN_MARGIN),
+        ..edge::Config::default()
+    })
+}
+
+/// Redis in its two roles, which may be one server.
+pub(crate) fn redis(settings: &Settings) -> Result<(redis_store::Config, redis_store::Config), Failure> {
+    let redis = &settings.redis;
+    let at = |url: &config::RedisUrl| {
+        let url = Url::parse(url.expose()).map_err(Failure::configuration)?;
+        Ok::<_, Failure>(redis_store::Config { url, command_timeout: redis.command_timeout })
+    };
+    Ok((at(&redis.url)?, at(redis.cache_url.as_ref().unwrap_or(&redis.url))?))
+}
+
+pub(crate) fn database(settings: &Settings) -> store::Config {
+    store::Config { url: settings.database.url.expose().to_owned(), max_connections: DATABASE_CONNECTIONS }
+}
+
+/// The host's budget is divided over its workers.
+pub(crate) fn cache(settings: &Settings, workers: u32) -> cache::Config {
+    cache::Config {
+        prefix: settings.redis.prefix.clone(),
+        l1_bytes: settings.cache.l1_budget.bytes() / u64::from(workers.max(1)),
+        ttl: settings.cache.ttl,
+        l1_ttl: settings.cache.l1_ttl,
+        disconnected_ttl: settings.cache.disconnected_ttl,
+    }
+}
+
+pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 16]) -> rate_limit::Config {
+    let limits = &settings.rate_limit;
+    let policies = if limits.enabled { limits.policies.iter().map(policy).collect() } else { Vec::new() };
+    rate_limit::Config {
+        prefix: settings.redis.prefix.clone(),
+        key,
+        timeout: limits.timeout,
+        policies,
+        share: rate_limit::Share { index: inherited.worker_id, workers: inherited.workers },
+    }
+}
+
+fn policy(policy: &config::Policy) -> rate_limit::Policy {
+    rate_limit::Policy {
+        name: policy.name.to_string(),
+        paths: policy.paths.iter().map(|path| path.as_str().to_owned()).collect(),
+        methods: policy.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        limit: policy.limit.into(),
+        window: policy.window,
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod authentication;
+mod catalogue;
+mod conditional;
+mod document;
+mod error;
+mod front;
+mod health;
+mod listing;
+mod metrics;
+mod product_changes;
+mod products;
+mod routes;
+mod state;
+
+pub use catalogue::Catalogue;
+pub use routes::{admin_application, application};
+pub use state::AppState;

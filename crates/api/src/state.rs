@@ -1,0 +1,34 @@
+//! What handlers work with: cheap clones of handles, made once per worker.
+
+use edge::Phase;
+use rate_limit::Limiter;
+use redis_store::RedisStore;
+use store::Store;
+use tokio::sync::watch;
+
+use crate::catalogue::Catalogue;
+
+/// The handles of one worker.
+#[derive(Clone)]
+pub struct AppState {
+    /// The product catalogue.
+    pub catalogue: Catalogue,
+    /// Decides before any other work.
+    pub limiter: Limiter,
+    /// Whether answers carry `RateLimit` and `RateLimit-Policy`.
+    pub announces_limits: bool,
+    /// Verifies bearer tokens.
+    pub keys: auth::Keys,
+    /// The database, for the health report.
+    pub store: Store,
+    /// Redis in its role for limits, for the health report.
+    pub redis: RedisStore,
+    /// Redis in its role for the cache, for the health report.
+    pub cache_redis: RedisStore,
+    /// Whether the service is ending, which `/readyz` tells.
+    pub phase: watch::Receiver<Phase>,
+    /// The slot of this worker.
+    pub worker_id: u32,
+    /// The version of this build.
+    pub version: &'static str,
+}

@@ -1,0 +1,105 @@
+//! Limits over all workers of a real cluster: exact, cheap for the denied, back in time.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use test_support::http::{Connection, Request};
+use test_support::{Endpoint, Redis, eventually};
+
+use crate::cluster::Cluster;
+
+/// Sends `count` requests at once, each on a connection of its own, and returns the statuses.
+fn burst(cluster: &Cluster, count: usize, request: &Request) -> Vec<u16> {
+    let endpoint = Endpoint::from(cluster.address);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(Connection::open(&endpoint).await.unwrap());
+        }
+        let statuses = Mutex::new(Vec::new());
+        let exchanges = connections.into_iter().map(|mut connection| {
+            let statuses = &statuses;
+            async move {
+                let answer = connection.exchange(request).await.unwrap();
+                if answer.status == 429 {
+                    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+                    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+                    assert!(answer.text().contains("quota-exceeded"), "{}", answer.text());
+                }
+                statuses.lock().unwrap().push(answer.status);
+            }
+        });
+        futures_util::future::join_all(exchanges).await;
+        statuses.into_inner().unwrap()
+    })
+}
+
+fn policy(limit: u32, window: &str) -> String {
+    format!(
+        "[http]\ntrusted_proxies = [\"127.0.0.1/32\"]\n\
+         [[rate_limit.policy]]\nname = \"test\"\npaths = [\"/api/**\"]\nlimit = {limit}\nwindow = \"{window}\"\n"
+    )
+}
+
+fn from_client(path: &str, number: usize) -> Request {
+    Request::get(path).header("x-forwarded-for", &format!("203.0.{}.{}", number / 250, number % 250 + 1))
+}
+
+#[test]
+fn exactly_the_limit_is_admitted_with_any_number_of_workers() {
+    for workers in [1, 2, 4, 8] {
+        let cluster = Cluster::builder().workers(workers).configuration(&policy(100, "1h")).start();
+        // One run per client: each begins with an untouched window.
+        for run in 0..20 {
+            let statuses = burst(&cluster, 500, &from_client("/api/v1/categories", run));
+            let admitted = statuses.iter().filter(|status| **status == 200).count();
+            let refused = statuses.iter().filter(|status| **status == 429).count();
+            assert_eq!((admitted, refused), (100, 400), "{workers} workers, run {run}");
+        }
+    }
+}
+
+#[test]
+fn a_blocked_client_costs_no_redis_work_and_is_let_in_when_its_window_ends() {
+    let redis = Redis::start();
+    let cluster = Cluster::builder()
+        .workers(1)
+        .environment("REDIS_URL", &redis.unix_url())
+        .configuration(&policy(5, "2s"))
+        .start();
+    let request = from_client("/api/v1/categories", 0);
+    eventually(Duration::from_secs(10), || cluster.send(&request).status == 429);
+    let blocked = cluster.send(&request);
+    assert_eq!(blocked.status, 429);
+    let scripts = || redis.calls("evalsha") + redis.calls("eval");
+    let (before, mut denied, mut first) = (scripts(), 0_u32, None);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(4) && first.is_none() {
+        match cluster.send(&request).status {
+            429 => denied += 1,
+            200 => first = Some(start.elapsed()),
+            other => panic!("status {other}"),
+        }
+    }
+    let first = first.expect("the window ends");
+    // One call admits the first request of the new window; the watchdog of the cache may look once a second.
+    assert!(denied > 20, "only {denied} denied in {first:?}");
+    assert!(scripts() - before <= 1 + 2 * (first.as_secs() + 2), "{denied} denials made {} calls", scripts() - before);
+}
+
+#[test]
+fn limits_are_announced_and_health_is_never_limited() {
+    let cluster = Cluster::builder().workers(1).configuration(&policy(2, "1h")).start();
+    let request = from_client("/api/v1/categories", 0);
+    let answer = cluster.send(&request);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"test\";q=2;w=3600"));
+    assert!(answer.header("ratelimit").unwrap().starts_with("\"test\";r=1;t="), "{:?}", answer.headers);
+    cluster.send(&request);
+    assert_eq!(cluster.send(&request).status, 429);
+    for path in ["/livez", "/readyz", "/health", "/up"] {
+        let answer = cluster.send(&from_client(path, 0));
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("ratelimit"), None, "{path}");
+    }
+}

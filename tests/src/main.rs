@@ -1,0 +1,10 @@
+//! Whole-system tests: real processes, sockets, signals, Redis and databases. One binary, one module per theme.
+
+mod abuse;
+mod admission;
+mod cluster;
+mod coherence;
+mod first_run;
+mod layering;
+mod lifecycle;
+mod outage;
