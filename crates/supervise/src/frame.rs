@@ -232,7 +232,7 @@ mod tests {
     fn bytes_after_a_message_within_its_frame_are_refused() {
         let mut decoder = Decoder::<FromWorker>::new();
         decoder.push(&greeting());
-        decoder.push(&framed(&[1, 0]));
+        decoder.push(&framed(&[1, 0, 0]));
         assert_eq!(decoder.next_message(), Err(FrameError::Malformed));
     }
 }
