@@ -27,7 +27,7 @@ pub struct Policy {
     pub paths: Vec<String>,
     /// HTTP methods in upper case; `GET` covers `HEAD`. None means every method.
     pub methods: Vec<String>,
-    /// Requests per window; 0 denies all. At most 10¹⁵.
+    /// Requests per window; 0 denies all. At most 10¹².
     pub limit: u64,
     /// From 1 ms to 366 days.
     pub window: Duration,

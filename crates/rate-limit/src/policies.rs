@@ -9,7 +9,8 @@ use std::{
 use crate::{config::Policy, error::Error, headers, paths::Glob};
 
 const MAX_POLICIES: usize = 64;
-const MAX_LIMIT: u64 = 1_000_000_000_000_000;
+/// What fits a counter in Redis together with its window and a batch of waiting requests.
+const MAX_LIMIT: u64 = 1_000_000_000_000;
 const MIN_WINDOW: Duration = Duration::from_millis(1);
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600);
 const MAX_NAME_BYTES: usize = 64;
@@ -122,7 +123,7 @@ impl Compiled {
             return Err("a name has 1 to 64 letters, digits, -, _ and .");
         }
         if policy.limit > MAX_LIMIT {
-            return Err("the limit is above 1,000,000,000,000,000");
+            return Err("the limit is above 1,000,000,000,000");
         }
         if !(MIN_WINDOW..=MAX_WINDOW).contains(&policy.window) {
             return Err("the window is not between 1 ms and 366 days");

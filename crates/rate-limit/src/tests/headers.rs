@@ -9,7 +9,7 @@ use crate::{
 
 fn policies() -> Policies {
     let minute = policy("default", 100, Duration::from_secs(60));
-    let day = policy("per.day_1-x", 1_000_000_000_000_000, Duration::from_secs(86_400));
+    let day = policy("per.day_1-x", 1_000_000_000_000, Duration::from_secs(86_400));
     let quick = policy("quick", 0, Duration::from_millis(1));
     Policies::new(&[minute, day, quick]).unwrap()
 }
@@ -28,7 +28,7 @@ fn decision(allowed: bool, states: &[(u8, u64, u64)]) -> Decision {
 fn the_policies_are_announced_in_the_syntax_of_draft_10() {
     let policies = policies();
     let set = policies.matching("GET", "/");
-    let header = r#""default";q=100;w=60, "per.day_1-x";q=1000000000000000;w=86400, "quick";q=0;w=1"#;
+    let header = r#""default";q=100;w=60, "per.day_1-x";q=1000000000000;w=86400, "quick";q=0;w=1"#;
     assert_eq!(&*policies.header(set), header);
     assert_eq!(&*policies.header(set), header, "the second time from memory");
     assert_eq!(&*policies.header(crate::PolicySet::default()), "");

@@ -219,9 +219,8 @@ async fn a_call_whose_reply_is_lost_counts_once_and_is_not_sent_again() {
         eventually_async(PATIENCE, async || limiter.is_exact()).await;
     }
     assert_eq!(counted(&registry, INDETERMINATE), lost);
-    let value = redis.command(&["GET", &redis.command(&["KEYS", "*"])]);
-    let used: u64 = value.split_once(':').unwrap().1.parse().unwrap();
-    assert_eq!(used, asked, "each request that reached redis counted once");
+    let value: u64 = redis.command(&["GET", &redis.command(&["KEYS", "*"])]).parse().unwrap();
+    assert_eq!(value & ((1 << 40) - 1), asked, "each request that reached redis counted once");
 }
 
 #[tokio::test]
