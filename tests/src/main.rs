@@ -1,6 +1,7 @@
 //! Whole-system tests: real processes, sockets, signals, Redis and databases. One binary, one module per theme.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unexpected failure is a failed test")]
+#![allow(clippy::print_stdout, reason = "shown when a test fails, or with --nocapture")]
 
 mod abuse;
 mod admission;

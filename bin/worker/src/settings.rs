@@ -15,7 +15,7 @@ use crate::exit::Failure;
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
 /// Connections to the database per worker: reads are cached, so few queries run at once.
-const DATABASE_CONNECTIONS: u32 = 4;
+const DATABASE_CONNECTIONS: u32 = 2;
 
 /// The settings that the supervisor handed over, else those that this process finds for itself.
 pub(crate) fn load(arguments: &SettingsArguments) -> Result<Settings, Failure> {

@@ -119,6 +119,8 @@ async fn open_sqlite(config: &Config) -> Result<Pools, Error> {
         // A commit is on the disk before it is acknowledged. NORMAL would lose the last ones when the
         // power fails, and orders will live in this file.
         .synchronous(SqliteSynchronous::Full)
+        // Kibibytes per connection. What is read often is cached above, what is not is in the system's page cache.
+        .pragma("cache_size", "-512")
         .pragma("wal_autocheckpoint", "1000")
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging();

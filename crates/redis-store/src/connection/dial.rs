@@ -30,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 const COMMAND_BUFFER: usize = 4096;
 /// Messages waiting for a subscriber; beyond it fred drops the oldest and says so. fred sets memory aside for each of
 /// its kinds of event, so that only subscribers pay for it.
-const MESSAGE_BUFFER: usize = 4096;
+const MESSAGE_BUFFER: usize = 1024;
 const EVENT_BUFFER: usize = 16;
 /// fred's own timer runs out long after ours, which alone decides that a reply is late: fred's takes a busy loop for a
 /// dead server.
