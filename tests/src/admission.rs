@@ -66,16 +66,23 @@ fn a_blocked_client_costs_no_redis_work_and_is_let_in_when_its_window_ends() {
     let cluster = Cluster::builder()
         .workers(1)
         .environment("REDIS_URL", &redis.unix_url())
-        .configuration(&policy(5, "2s"))
+        .configuration(&policy(5, "4s"))
         .start();
     let request = from_client("/api/v1/categories", 0);
     eventually(Duration::from_secs(10), || cluster.send(&request).status == 429);
     let blocked = cluster.send(&request);
     assert_eq!(blocked.status, 429);
     let scripts = || redis.calls("evalsha") + redis.calls("eval");
+    let cached = || cluster.total(|name| name.starts_with("bellwether_cache_requests_total"));
+    let (cache_before, database_before) = (cached(), cluster.total(|name| name.contains("db_client_operation")));
+    for _ in 0..20 {
+        assert_eq!(cluster.send(&request).status, 429);
+    }
+    assert_eq!(cached(), cache_before, "a denied request does not look into the cache");
+    assert_eq!(cluster.total(|name| name.contains("db_client_operation")), database_before, "nor into the database");
     let (before, mut denied, mut first) = (scripts(), 0_u32, None);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(4) && first.is_none() {
+    while start.elapsed() < Duration::from_secs(8) && first.is_none() {
         match cluster.send(&request).status {
             429 => denied += 1,
             200 => first = Some(start.elapsed()),

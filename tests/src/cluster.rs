@@ -202,14 +202,37 @@ impl Cluster {
         list["items"].as_array().expect("a list has items").clone()
     }
 
-    /// Counters and gauges of the worker that happens to answer on the admin socket, by name with labels.
-    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
-        let text = http::get_blocking(self.admin, "/metrics").expect("metrics are served").text();
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        samples
-            .filter_map(|line| line.rsplit_once(' '))
-            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-            .collect()
+    /// The sum over all workers of every metric whose name with labels `is_meant` accepts.
+    pub(crate) fn total(&self, is_meant: impl Fn(&str) -> bool) -> f64 {
+        let mut by_worker = BTreeMap::new();
+        // The admin socket is shared: whoever is free answers, and says who it is.
+        eventually(Duration::from_secs(20), || {
+            let text = http::get_blocking(self.admin, "/metrics").expect("metrics are served").text();
+            let samples: Vec<(&str, f64)> = text
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .filter_map(|line| line.rsplit_once(' '))
+                .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+                .collect();
+            let worker = samples.iter().find(|(name, _)| name.starts_with("bellwether_worker_info"));
+            let (worker, _) = worker.expect("a worker says who it is");
+            let sum: f64 = samples.iter().filter(|(name, _)| is_meant(name)).map(|(_, value)| value).sum();
+            by_worker.insert((*worker).to_owned(), sum);
+            by_worker.len() == self.wanted_workers()
+        });
+        by_worker.values().sum()
+    }
+
+    /// Requests answered so far.
+    pub(crate) fn requests(&self) -> f64 {
+        self.total(|name| name.starts_with("http_server_request_duration_seconds_count"))
+    }
+
+    /// Reads of one product that reached the database.
+    pub(crate) fn product_reads(&self) -> f64 {
+        self.total(|name| {
+            name.starts_with("db_client_operation_duration_seconds_count") && name.contains("\"product.find\"")
+        })
     }
 
     fn control_socket(&self) -> std::path::PathBuf {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use test_support::http::Connection;
+use test_support::http::{Connection, Response};
 use test_support::{Binaries, Endpoint, FailureKind, GuardedChild, Load, Signal, eventually, free_port, process};
 
 use crate::cluster::{Cluster, Worker, supervisor};
@@ -29,13 +29,18 @@ fn replaced(cluster: &Cluster, dead: &Worker) -> Duration {
 #[test]
 fn a_killed_worker_is_replaced_at_once_also_the_tenth_time() {
     let cluster = Cluster::builder().workers(2).start();
+    let mut times = Vec::new();
     for round in 0..10 {
         let victim = cluster.ready_workers()[round % 2].clone();
         kill(victim.pid);
         let took = replaced(&cluster, &victim);
-        // A debug build on a busy machine; the release build is held to 500 ms by the same means.
         assert!(took <= Duration::from_millis(1_500), "round {round}: ready after {took:?}");
+        times.push(took);
     }
+    times.sort();
+    // The slowest may have met a busy machine.
+    assert!(times[8] <= Duration::from_millis(500), "{times:?}");
+    println!("ready again after {times:?}");
     let restarts: u64 = cluster.ready_workers().iter().map(|worker| worker.restarts).sum();
     assert_eq!(restarts, 10);
 }
@@ -45,9 +50,7 @@ fn a_killed_worker_costs_only_what_it_had_in_flight() {
     let cluster = Cluster::builder().workers(2).start();
     let clients = 16;
     let load = busy(&cluster, clients, Duration::from_secs(4)).start();
-    eventually(Duration::from_secs(5), || {
-        cluster.metrics().iter().any(|(name, value)| name.contains("request_duration_seconds_count") && *value > 100.0)
-    });
+    eventually(Duration::from_secs(5), || cluster.requests() > 100.0);
     let victim = cluster.ready_workers()[0].clone();
     kill(victim.pid);
     replaced(&cluster, &victim);
@@ -75,12 +78,45 @@ fn when_all_workers_die_nobody_is_refused() {
 fn a_worker_is_replaced_while_redis_is_down() {
     let cluster = Cluster::builder().workers(2).start();
     assert!(process::signal(cluster.redis_pid(), Signal::SIGSTOP));
-    let victim = cluster.ready_workers()[0].clone();
-    kill(victim.pid);
-    let took = replaced(&cluster, &victim);
+    let times: Vec<Duration> = (0..3)
+        .map(|round| {
+            let victim = cluster.ready_workers()[round % 2].clone();
+            kill(victim.pid);
+            replaced(&cluster, &victim)
+        })
+        .collect();
     assert!(process::signal(cluster.redis_pid(), Signal::SIGCONT));
-    // Its first attempt at Redis has to end first, which takes a second at most.
-    assert!(took <= Duration::from_secs(3), "ready after {took:?}");
+    // A quarter of a second of it is the first attempt at Redis. One of them may have met a busy machine.
+    assert!(times.iter().filter(|took| **took <= Duration::from_millis(500)).count() >= 2, "ready after {times:?}");
+}
+
+/// A write whose body comes in two pieces, so that it lasts for as long as a test likes.
+struct SlowWrite {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+}
+
+impl SlowWrite {
+    fn begin(cluster: &Cluster) -> Self {
+        let id = cluster.products(1)[0]["id"].as_str().unwrap().to_owned();
+        let head = format!(
+            "PATCH /api/v1/products/{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: 11\r\n\r\n{{",
+            cluster.token()
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut connection = runtime.block_on(Connection::open(&Endpoint::from(cluster.address))).unwrap();
+        runtime.block_on(connection.write(head.as_bytes())).unwrap();
+        eventually(Duration::from_secs(5), || {
+            cluster.total(|name| name.starts_with("http_server_active_requests")) >= 1.0
+        });
+        Self { runtime, connection }
+    }
+
+    fn finish(mut self) -> Response {
+        self.runtime.block_on(self.connection.write(b"\"stock\":5}")).unwrap();
+        self.runtime.block_on(self.connection.read_response(false)).unwrap()
+    }
 }
 
 #[test]
@@ -89,14 +125,7 @@ fn without_a_supervisor_no_process_stays() {
     let orphans: BTreeSet<u32> = process::descendants(cluster.pid()).into_iter().collect();
     assert!(orphans.len() >= 3, "{orphans:?}");
     // A request whose body does not come keeps its worker busy for longer than the drain may last.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut half = runtime.block_on(Connection::open(&Endpoint::from(cluster.address))).unwrap();
-    let head = format!(
-        "PATCH /api/v1/products/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
-         content-type: application/json\r\ncontent-length: 9\r\n\r\n{{",
-        cluster.token()
-    );
-    runtime.block_on(half.write(head.as_bytes())).unwrap();
+    let _slow = SlowWrite::begin(&cluster);
     cluster.signal(Signal::SIGKILL);
     cluster.wait(Duration::from_secs(5));
     eventually(Duration::from_secs(35), || orphans.iter().all(|pid| !process::is_alive(*pid)));
@@ -137,12 +166,18 @@ fn a_second_supervisor_does_not_share_the_port_with_what_a_killed_one_left() {
 fn a_stop_lets_slow_requests_finish_and_busy_clients_lose_nothing() {
     let mut cluster = Cluster::builder().workers(2).start();
     let load = busy(&cluster, 64, Duration::from_secs(20)).start();
-    eventually(Duration::from_secs(10), || {
-        cluster.metrics().iter().any(|(name, value)| name.contains("request_duration_seconds_count") && *value > 500.0)
-    });
+    eventually(Duration::from_secs(10), || cluster.requests() > 500.0);
+    let slow = SlowWrite::begin(&cluster);
+    let begun = Instant::now();
     cluster.signal(Signal::SIGTERM);
-    let status = cluster.wait(Duration::from_secs(30));
+    eventually(Duration::from_secs(2), || begun.elapsed() >= Duration::from_secs(1));
     load.stop();
+    // The rest of its body comes seconds after the stop began.
+    eventually(Duration::from_secs(5), || begun.elapsed() >= Duration::from_secs(4));
+    let slow = slow.finish();
+    assert_eq!(slow.status, 200, "{}", slow.text());
+    assert!(slow.closes());
+    let status = cluster.wait(Duration::from_secs(30));
     let report = load.join();
     assert_eq!(status.code(), Some(0), "{}", cluster.output());
     // After the end of the service connections are refused, which is what a stop means; nothing else may happen to a client.

@@ -7,7 +7,10 @@ use test_support::{Load, Signal, eventually, process};
 
 use crate::cluster::Cluster;
 
-const OUTAGE: Duration = Duration::from_secs(8);
+/// How long Redis is away.
+fn outage() -> Duration {
+    Duration::from_secs(if std::env::var_os("BELLWETHER_LONG").is_some() { 20 } else { 8 })
+}
 
 /// How Redis is taken away and brought back.
 #[derive(Debug, Clone, Copy)]
@@ -33,22 +36,20 @@ fn reads_go_on(fault: Fault) {
         .iter()
         .map(|product| Request::get(&format!("/api/v1/products/{}", product["id"].as_str().unwrap())))
         .collect();
-    let load = Load { mix, clients: 8, duration: OUTAGE + Duration::from_secs(6), ..Load::new(cluster.address, "/") };
+    let load = Load { mix, clients: 8, duration: outage() + Duration::from_secs(6), ..Load::new(cluster.address, "/") };
     let load = load.start();
-    eventually(Duration::from_secs(5), || {
-        cluster.metrics().iter().any(|(name, value)| name.contains("request_duration_seconds_count") && *value > 500.0)
-    });
+    eventually(Duration::from_secs(5), || cluster.requests() > 500.0);
     let memory_before: u64 = cluster.ready_workers().iter().map(|worker| process::rss_bytes(worker.pid)).sum();
-    let end = Instant::now() + OUTAGE;
+    let end = Instant::now() + outage();
     match fault {
         Fault::Stopped => {
             let redis = cluster.redis_pid();
             assert!(process::signal(redis, Signal::SIGSTOP));
-            eventually(OUTAGE + Duration::from_secs(1), || Instant::now() >= end);
+            eventually(outage() + Duration::from_secs(1), || Instant::now() >= end);
             assert!(process::signal(redis, Signal::SIGCONT));
         }
         // The supervisor restarts it each time, with a growing pause.
-        Fault::Killed => eventually(OUTAGE + Duration::from_secs(1), || {
+        Fault::Killed => eventually(outage() + Duration::from_secs(1), || {
             if let Some(pid) = running_redis(&cluster) {
                 process::signal(pid, Signal::SIGKILL);
             }
@@ -91,6 +92,13 @@ fn limits_are_divided_exactly_while_redis_is_away() {
     assert_eq!(admitted("203.0.113.2"), 40, "the workers' shares add up to the limit");
     assert!(admitted("203.0.113.1") <= 40, "at most twice the limit in the window of the change");
     assert!(process::signal(cluster.redis_pid(), Signal::SIGCONT));
-    eventually(Duration::from_secs(10), || cluster.get("/health").text().contains("\"status\":\"pass\""));
-    assert_eq!(admitted("203.0.113.3"), 40);
+    // Each worker finds out for itself that Redis is back; from then on a client that nobody knows yet gets the limit.
+    let mut client = 0;
+    eventually(Duration::from_secs(4), || {
+        client += 1;
+        match admitted(&format!("198.51.100.{client}")) {
+            40 => Ok(()),
+            other => Err(format!("{other} admitted")),
+        }
+    });
 }

@@ -29,6 +29,10 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     let server =
         Server::new(settings::edge(settings, inherited.worker_id)?, &registry).map_err(Failure::configuration)?;
     let admin = Server::new(edge::Config::default(), &Registry::new()).map_err(Failure::configuration)?;
+    let name = format!("w{}", inherited.worker_id);
+    registry
+        .gauge("bellwether_worker_info", "1, labelled with the worker that answers.", &[("worker", &name)])
+        .set(1.0);
     let state = build(settings, &inherited, &registry, phases.clone()).await?;
 
     let link = match inherited.channel.take() {

@@ -42,7 +42,7 @@ pub(crate) async fn readyz(state: Data<AppState>, parameters: Query<ReadyParamet
 
 /// What works, for monitors and people (draft-inadarei-api-health-check-06).
 pub(crate) async fn health(state: Data<AppState>) -> HttpResponse {
-    let redis = state.redis.is_connected();
+    let redis = state.redis.is_connected() && state.limiter.is_exact();
     let cache = state.cache_redis.is_connected();
     let database = matches!(tokio::time::timeout(DATABASE_PATIENCE, state.store.ping()).await, Ok(Ok(())));
     let status = match (database, redis && cache) {
