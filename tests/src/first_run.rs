@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
-use test_support::{Binaries, free_port};
+use test_support::http::Request;
+use test_support::{Binaries, Postgres, free_port};
 
 use crate::cluster::{Cluster, run, supervisor};
 
@@ -25,6 +26,21 @@ fn up_ends_with_a_curl_line_that_returns_a_product() {
     let answer = cluster.get(path);
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains("\"price\""), "{}", answer.text());
+}
+
+#[test]
+fn up_serves_from_postgresql_when_it_is_told_to() {
+    let database = Postgres::shared().database();
+    let cluster = Cluster::builder().workers(2).environment("DATABASE_URL", &database).start();
+    let products = cluster.products(3);
+    assert_eq!(products.len(), 3);
+    assert_eq!(Postgres::shared().execute(&database, "select count(*) from product").trim(), "1000");
+    let id = products[0]["id"].as_str().unwrap();
+    let request = Request::new("PATCH", &format!("/api/v1/products/{id}"));
+    let answer =
+        cluster.send(&request.header("authorization", &format!("Bearer {}", cluster.token())).json("{\"stock\":4}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(cluster.get(&format!("/api/v1/products/{id}")).text().contains("\"stock\":4"));
 }
 
 #[test]
