@@ -14,16 +14,29 @@ const TEMPLATE: &str = "\
 {usage-heading} {usage}
 
 Run:
-  up      everything by default: private Redis, SQLite, demo data, one worker per core
-  start   production: what the configuration says, or any program after `--`
-  stop    drain the workers and end the supervisor
+  up           everything by default: private Redis, SQLite, demo data, one worker per core
+  start        production: what the configuration says, or any program after `--`
+  stop         drain the workers and end the supervisor
 Look:
-  status  the table of workers (also ls, list, ps)
-  ping    whether the supervisor answers
+  status       the table of workers (also ls, list, ps)
+  describe     everything about one worker
+  logs         what workers and supervisor wrote
+  top          a live view with keys to act (also monit)
+  ping         whether the supervisor answers
+Change:
+  reload       replace all workers by new ones, without losing a request
+  scale        run more or fewer workers
+  restart      replace one worker, or all
+  upgrade      replace the supervisor's own program in place
 Set up:
-  config  check, show, init, schema
-  db      migrate, status, rollback, seed
-  token   a bearer token for the API
+  config       check, show, init, schema
+  db           migrate, status, rollback, seed
+  token        a bearer token for the API
+  doctor       find what is wrong with this machine or configuration
+  service      a unit for systemd
+  healthcheck  whether the service answers, for containers
+  completions  for bash, zsh, fish, elvish or powershell
+  man          manual pages
 
 {options}{after-help}";
 
@@ -113,8 +126,58 @@ Examples:
     #[command(visible_aliases = ["ls", "list", "ps"], after_help = "\
 Examples:
   supervisor status
+  supervisor status --watch
   supervisor status --json | jq '.workers[].state'")]
-    Status(Json),
+    Status(Status),
+    /// Show everything about one worker
+    #[command(after_help = "\
+Examples:
+  supervisor describe 0
+  supervisor describe w3 --json | jq .exits")]
+    Describe(Describe),
+    /// Print what workers, processes and the supervisor wrote last
+    #[command(after_help = "\
+Examples:
+  supervisor logs --lines 100
+  supervisor logs -f w0
+  supervisor logs --json | jq 'select(.worker == \"w1\") | .line'")]
+    Logs(Logs),
+    /// Watch workers, rates and logs live; keys reload, scale and restart
+    #[command(
+        visible_alias = "monit",
+        after_help = "\
+Examples:
+  supervisor top"
+    )]
+    Top,
+    /// Replace all workers by the next generation, one by one, without losing a request
+    #[command(after_help = "\
+Examples:
+  supervisor reload                               the configuration and executable as they are now
+  supervisor reload --binary releases/42/worker   another executable from now on
+
+The first new worker has to serve for `supervisor.canary` before the others follow. If a new worker exits or is not
+ready in time, everything goes back to what ran before, and the exit code is 4.")]
+    Reload(Reload),
+    /// Run another number of workers; lasts until the supervisor ends
+    #[command(after_help = "\
+Examples:
+  supervisor scale 4
+  supervisor scale +2
+  supervisor scale -1")]
+    Scale(Scale),
+    /// Replace one worker, or all of them one by one, the successor first
+    #[command(after_help = "\
+Examples:
+  supervisor restart 0
+  supervisor restart all
+  supervisor restart w2 --hard     kill it first")]
+    Restart(Restart),
+    /// Replace the supervisor's own program in place: same process, same sockets, same workers
+    #[command(after_help = "\
+Examples:
+  install -m 755 new/supervisor /usr/local/bin/supervisor && supervisor upgrade")]
+    Upgrade,
     /// Ask whether the supervisor answers
     #[command(after_help = "\
 Examples:
@@ -147,6 +210,27 @@ Examples:
   supervisor token --role vendor --vendor ID
   curl -H \"authorization: Bearer $(supervisor token)\" …")]
     Token(Token),
+    /// Find what is wrong with this machine, its configuration or what the service depends on
+    #[command(after_help = "\
+Examples:
+  supervisor doctor
+  supervisor doctor --json | jq '.checks[] | select(.severity != \"ok\")'")]
+    Doctor(Json),
+    /// Print what makes this a service of the system
+    #[command(subcommand, after_help = "Example:\n  supervisor service print > /etc/systemd/system/bellwether.service")]
+    Service(Service),
+    /// Exit with 0 while the service is ready, for the health checks of containers
+    #[command(after_help = "\
+Examples:
+  supervisor healthcheck
+  HEALTHCHECK CMD [\"supervisor\", \"healthcheck\"]")]
+    Healthcheck,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  supervisor completions bash > /etc/bash_completion.d/supervisor")]
+    Completions(Completions),
+    /// Print the manual page, or write one for every command to a directory
+    #[command(after_help = "Examples:\n  supervisor man | man -l -\n  supervisor man /usr/local/share/man/man1")]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +246,9 @@ pub(crate) struct Up {
 pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Return once all workers are ready, and leave them running without this terminal
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// Bring an older database up to date before the first worker
     #[arg(long)]
     pub(crate) migrate: bool,
@@ -231,6 +318,92 @@ pub(crate) struct Json {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Show it anew every second until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    /// Which worker, as 0 or w0
+    #[arg(value_name = "ID", value_parser = parse_worker)]
+    pub(crate) id: u32,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Of one only: 0 or w0, the name of a process, or supervisor
+    #[arg(value_name = "ID", value_parser = parse_source)]
+    pub(crate) source: Option<String>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the last lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub(crate) lines: u32,
+    /// One JSON document per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// The workers' executable from now on
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// So many, so many more (+N) or fewer (-N)
+    #[arg(value_name = "N", allow_hyphen_values = true, value_parser = parse_scale)]
+    pub(crate) to: supervise::control::Scale,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Which worker, as 0 or w0, or all
+    #[arg(value_name = "ID|all", value_parser = parse_workers)]
+    pub(crate) which: WorkerChoice,
+    /// Kill first instead of starting the successor first
+    #[arg(long)]
+    pub(crate) hard: bool,
+}
+
+/// Which workers a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerChoice {
+    All,
+    One(u32),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Print a hardened systemd unit for this executable and configuration
+    #[command(after_help = "Example:\n  supervisor service print > /etc/systemd/system/bellwether.service")]
+    Print,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Where to write one page per command
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -333,6 +506,33 @@ pub(crate) struct WorkerBin {
 
 fn parse_set(text: &str) -> Result<Assignment, String> {
     Assignment::from_set(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+fn parse_worker(text: &str) -> Result<u32, String> {
+    text.strip_prefix('w').unwrap_or(text).parse().map_err(|_| "expected a worker's number, such as 0 or w0".to_owned())
+}
+
+fn parse_workers(text: &str) -> Result<WorkerChoice, String> {
+    if text == "all" { Ok(WorkerChoice::All) } else { parse_worker(text).map(WorkerChoice::One) }
+}
+
+fn parse_source(text: &str) -> Result<String, String> {
+    Ok(text.parse::<u32>().map_or_else(|_| text.to_owned(), |id| format!("w{id}")))
+}
+
+fn parse_scale(text: &str) -> Result<supervise::control::Scale, String> {
+    use supervise::control::Scale as Change;
+    let wrong = |_| "expected a number of workers, as 4, +2 or -1".to_owned();
+    match text.strip_prefix(['+', '-']) {
+        Some(_) => text.parse().map(Change::By).map_err(wrong),
+        None => text.parse().map_err(wrong).and_then(|count: u32| {
+            if count == 0 {
+                Err("there is at least one worker; `stop` ends them all".to_owned())
+            } else {
+                Ok(Change::To(count))
+            }
+        }),
+    }
 }
 
 /// The name that a choice has on the command line.

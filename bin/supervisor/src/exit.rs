@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Done,
     /// It failed, or requests were cut at the end of a drain.
     Failed,
+    /// It cannot be asked for like this.
+    Usage,
     /// A dependency is missing or cannot be reached.
     Unavailable,
     /// A file cannot be created or an address cannot be bound.
@@ -28,6 +30,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
+            Self::Usage => 2,
             Self::Unavailable => 69,
             Self::CannotCreate => 73,
             Self::Busy => 75,
@@ -87,6 +90,7 @@ Exit codes:
    1  failed, or requests were cut at the end of a drain
    2  wrong usage
    3  no supervisor is running
+   4  a reload was rolled back or timed out
   69  a dependency is missing or cannot be reached
   70  internal error
   73  a file cannot be created or an address cannot be bound
@@ -103,7 +107,9 @@ mod tests {
         let cases = [
             (Exit::Done, 0),
             (Exit::Failed, 1),
+            (Exit::Usage, 2),
             (Exit::Code(3), 3),
+            (Exit::Code(4), 4),
             (Exit::Unavailable, 69),
             (Exit::CannotCreate, 73),
             (Exit::Busy, 75),

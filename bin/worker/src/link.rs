@@ -45,10 +45,10 @@ impl Link {
                 return Ok(());
             }
             decoder.push(&piece[..length]);
-            while let Some(ToWorker::Drain { kind }) =
-                decoder.next_message().context("the supervisor is not understood")?
-            {
-                drain(&phase, kind);
+            while let Some(order) = decoder.next_message().context("the supervisor is not understood")? {
+                if let ToWorker::Drain { kind } = order {
+                    drain(&phase, kind);
+                }
             }
         }
     }

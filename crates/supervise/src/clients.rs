@@ -184,7 +184,7 @@ fn remove(path: &Path) {
 
 impl Connection {
     fn say(&mut self, reply: &Reply) {
-        self.outgoing.extend(frame::encode(reply));
+        self.outgoing.extend(frame::encode_json(reply));
         self.write();
         self.closed |= self.outgoing.len() > UNREAD_BYTES;
     }
@@ -217,7 +217,7 @@ impl Connection {
             }
         }
         loop {
-            match self.requests.next_message() {
+            match self.requests.next_json() {
                 Ok(Some(request)) => asked.push((self.id, request)),
                 Ok(None) => return,
                 Err(_) => {

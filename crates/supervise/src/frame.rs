@@ -24,6 +24,16 @@ pub enum ToWorker {
         /// Why, which decides what `/readyz` says meanwhile.
         kind: DrainKind,
     },
+    /// Accept everything that is queued on the listener whose descriptor comes along (`SCM_RIGHTS`), then close it: it is the
+    /// shard of a slot that has no worker.
+    Adopt,
+    /// The answer to [`FromWorker::MetricsWanted`].
+    Metrics {
+        /// Of the request.
+        request: u64,
+        /// All workers' metrics in Prometheus's text format.
+        text: String,
+    },
 }
 
 /// Why a worker drains.
@@ -45,6 +55,26 @@ pub enum FromWorker {
         /// Requests that were given up.
         cut: u64,
     },
+    /// All metrics of this worker; sent every second and once more before it ends.
+    Metrics(telemetry::Snapshot),
+    /// What this worker depends on; sent when it is ready and whenever something changes.
+    Dependencies(Vec<Dependency>),
+    /// Somebody asks this worker for the metrics of all; answered with [`ToWorker::Metrics`].
+    MetricsWanted {
+        /// Chosen by the worker.
+        request: u64,
+    },
+}
+
+/// Something a worker depends on, such as Redis or the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name: `redis`, `cache`, `database`.
+    pub name: String,
+    /// Whether it answers.
+    pub works: bool,
+    /// For people, without secrets: what kind of server and where.
+    pub detail: String,
 }
 
 /// How a worker is doing.
@@ -92,6 +122,15 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     framed(&payload)
 }
 
+/// `message` as one frame of JSON.
+///
+/// # Panics
+///
+/// If the message is longer than [`MAX_FRAME_BYTES`].
+pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
+    framed(&serde_json::to_vec(message).expect("messages are plain data and serialise"))
+}
+
 /// Collects bytes and hands out the messages they make up.
 #[derive(Debug)]
 pub struct Decoder<T> {
@@ -117,6 +156,26 @@ impl<T: DeserializeOwned> Decoder<T> {
     ///
     /// After an error the stream is of no more use.
     pub fn next_message(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(frame) = self.next_payload()? else { return Ok(None) };
+        match bincode::serde::decode_from_slice(&frame, bincode::config::standard()) {
+            Ok((message, used)) if used == frame.len() => Ok(Some(message)),
+            _ => Err(FrameError::Malformed),
+        }
+    }
+
+    /// As [`Decoder::next_message`], of a stream whose messages are JSON. After [`FrameError::Malformed`] the stream may be
+    /// read on: its next frame is whole.
+    pub fn next_json(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(frame) = self.next_payload()? else { return Ok(None) };
+        serde_json::from_slice(&frame).map(Some).map_err(|_| FrameError::Malformed)
+    }
+
+    /// What was pushed and is no frame yet.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    fn next_payload(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         if !self.greeted {
             let Some(frame) = self.next_frame()? else { return Ok(None) };
             let version = u16::from_le_bytes(frame.try_into().map_err(|_| FrameError::Malformed)?);
@@ -125,11 +184,7 @@ impl<T: DeserializeOwned> Decoder<T> {
             }
             self.greeted = true;
         }
-        let Some(frame) = self.next_frame()? else { return Ok(None) };
-        match bincode::serde::decode_from_slice(&frame, bincode::config::standard()) {
-            Ok((message, used)) if used == frame.len() => Ok(Some(message)),
-            _ => Err(FrameError::Malformed),
-        }
+        self.next_frame()
     }
 
     fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {

@@ -339,6 +339,10 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
                     self.clients.reply(client, &status);
                 }
                 Request::Stop { now } => self.stop_for(client, now),
+                _ => {
+                    let message = "this is not done yet".to_owned();
+                    self.clients.reply(client, &Reply::Failed { code: 70, message });
+                }
             }
         }
     }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::Schedule;
+
 /// Everything a supervisor needs to know. [`Spec::new`] fills in the defaults.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -34,6 +36,18 @@ pub struct Spec {
     pub ready_timeout: Duration,
     /// A foreign program that says nothing counts as ready after this.
     pub min_uptime: Duration,
+    /// How long the first worker of a new generation must serve without a crash before the others follow.
+    pub canary: Duration,
+    /// How long a worker that has reported once may be silent before it is killed and replaced.
+    pub hang_timeout: Duration,
+    /// When workers are replaced although nothing is wrong with them.
+    pub recycling: Recycling,
+    /// Bind each worker to one processor.
+    pub cpu_affinity: bool,
+    /// Where output goes besides stdout; nowhere when absent.
+    pub log_files: Option<LogFiles>,
+    /// Whether captured lines go out as JSON instead of with a prefix.
+    pub log_json: bool,
     /// Shown by `status` and `ping`.
     pub version: String,
 }
@@ -54,9 +68,39 @@ impl Spec {
             kill_timeout: Duration::from_secs(30),
             ready_timeout: Duration::from_secs(30),
             min_uptime: Duration::from_secs(1),
+            canary: Duration::from_secs(2),
+            hang_timeout: Duration::from_secs(10),
+            recycling: Recycling::default(),
+            cpu_affinity: false,
+            log_files: None,
+            log_json: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+/// When workers are replaced although nothing is wrong with them; one at a time, the successor first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recycling {
+    /// Resident memory of one worker, in bytes, looked at every second.
+    pub max_memory: Option<u64>,
+    /// Requests of one worker; ±15 %, so that not all come to it at once.
+    pub max_requests: Option<u64>,
+    /// Time since it was started; ±15 %.
+    pub max_age: Option<Duration>,
+    /// All workers whenever this says so.
+    pub schedule: Option<Schedule>,
+}
+
+/// Files that hold what was captured, rotated by size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFiles {
+    /// Where they lie; created with mode 0700.
+    pub directory: PathBuf,
+    /// A file that would grow beyond this is rotated first.
+    pub max_bytes: u64,
+    /// How many files per stream, the one being written included.
+    pub count: u32,
 }
 
 /// What a worker runs.
@@ -79,8 +123,7 @@ pub enum Program {
     },
 }
 
-/// A process beside the workers, such as a private Redis. It says `READY=1` on its `NOTIFY_SOCKET`
-/// and is restarted by the workers' rules.
+/// A process beside the workers, such as a private Redis or a job runner, restarted by the workers' rules.
 #[derive(Debug, Clone)]
 pub struct AuxiliaryProcess {
     /// Names it in `status` and before its log lines.
@@ -91,6 +134,8 @@ pub struct AuxiliaryProcess {
     pub args: Vec<OsString>,
     /// Added to the supervisor's own environment.
     pub env: Vec<(OsString, OsString)>,
+    /// Whether it says `READY=1` on its `NOTIFY_SOCKET`; another counts as ready after [`Spec::min_uptime`].
+    pub notifies: bool,
 }
 
 /// Where workers accept connections, written `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/x.sock`.

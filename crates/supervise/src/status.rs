@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The name of the document's format.
 pub const SCHEMA: &str = "bellwether.status/v1";
 
+/// The name of the format of [`Description`].
+pub const DESCRIBE_SCHEMA: &str = "bellwether.describe/v1";
+
 /// One supervisor with everything it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -14,10 +17,75 @@ pub struct Status {
     pub schema: String,
     /// The parent process.
     pub supervisor: SupervisorStatus,
-    /// One entry per slot, in order.
+    /// By slot; during a replacement a slot has several, the one that counts first.
     pub workers: Vec<WorkerStatus>,
     /// The auxiliary processes, in the order they were started.
     pub processes: Vec<ProcessStatus>,
+    /// The machine.
+    pub host: HostStatus,
+    /// What the workers depend on, as they report it; empty until one has.
+    pub dependencies: Vec<DependencyStatus>,
+}
+
+/// The machine that all of this runs on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: String,
+    /// Processors this supervisor may use.
+    pub cpus: u32,
+    /// Averages over 1, 5 and 15 minutes.
+    pub load: Option<[f64; 3]>,
+    /// Physical memory.
+    pub memory_bytes: Option<u64>,
+    /// What of it is available to programs.
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// One thing the workers depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyStatus {
+    /// Its name: `redis`, `cache`, `database`.
+    pub name: String,
+    /// How many workers reach it.
+    pub reached_by: u32,
+    /// How many workers have told.
+    pub workers: u32,
+    /// For people, without secrets: what kind of server and where.
+    pub detail: String,
+}
+
+/// One worker in full, `bellwether.describe/v1`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Always [`DESCRIBE_SCHEMA`].
+    pub schema: String,
+    /// As in `status`: the worker that serves in the slot, or why there is none.
+    pub worker: WorkerStatus,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The executable file.
+    pub executable: String,
+    /// The user it runs as; the supervisor's own when absent.
+    pub user: Option<String>,
+    /// When it was started, as RFC 3339 in UTC.
+    pub started_at: Option<String>,
+    /// Where it accepts connections.
+    pub listen: Vec<String>,
+    /// How the slot's last workers ended, the newest last; at most 10.
+    pub exits: Vec<LastExit>,
+    /// Its counters and gauges as it last sent them, those of histograms as count and sum.
+    pub metrics: Vec<Metric>,
+}
+
+/// One value of one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Its name with its labels, as Prometheus writes them.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// The parent process.
@@ -82,6 +150,8 @@ pub struct WorkerStatus {
     pub loop_lag_seconds: Option<f64>,
     /// How the slot's last worker ended; `null` if none has.
     pub last_exit: Option<LastExit>,
+    /// Why it is broken or waits; `null` when all is well.
+    pub reason: Option<String>,
 }
 
 /// Where in its life a worker or an auxiliary process is.

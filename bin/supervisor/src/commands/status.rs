@@ -2,16 +2,16 @@
 
 use supervise::control::Client;
 
-use crate::arguments::{Global, Json};
+use crate::arguments::{Global, Status};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::settings::{self, control_socket};
 use crate::table;
 
-pub(crate) fn run(global: &Global, format: &Json, output: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(global: &Global, arguments: &Status, output: &Output) -> Result<Exit, Failure> {
     let loaded = settings::load(&settings::sources(global), output)?;
     let status = Client::connect(&control_socket(global, &loaded.settings))?.status()?;
-    if format.json {
+    if arguments.json.json {
         let document = serde_json::to_string(&status).map_err(|error| Failure::new(Exit::Code(70), error))?;
         output.result(document);
     } else {

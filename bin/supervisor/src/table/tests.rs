@@ -1,6 +1,6 @@
 //! The table as text, at the widths it is made for.
 
-use supervise::status::{SCHEMA, SupervisorStatus};
+use supervise::status::{HostStatus, SCHEMA, SupervisorStatus};
 
 use super::*;
 
@@ -20,6 +20,7 @@ fn worker(id: u32, state: State) -> WorkerStatus {
         p99_seconds: Some(0.0031),
         loop_lag_seconds: Some(0.0002),
         last_exit: None,
+        reason: None,
     }
 }
 
@@ -61,6 +62,8 @@ fn status() -> Status {
             restarts: 0,
             uptime_seconds: Some(90_000.0),
         }],
+        host: HostStatus::default(),
+        dependencies: Vec::new(),
     }
 }
 

@@ -125,7 +125,12 @@ impl Child {
         loop {
             match channel.incoming.next_message() {
                 Ok(Some(FromWorker::Statistics(statistics))) => self.statistics = Some(statistics),
-                Ok(Some(FromWorker::Drained { cut: 0 })) => {}
+                Ok(Some(
+                    FromWorker::Drained { cut: 0 }
+                    | FromWorker::Metrics(_)
+                    | FromWorker::Dependencies(_)
+                    | FromWorker::MetricsWanted { .. },
+                )) => {}
                 Ok(Some(FromWorker::Drained { cut })) => {
                     heard.push(Heard::Remark(format!("the worker with pid {} has cut {cut} requests", self.pid)));
                 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Running;
 use super::child::Child;
 use crate::fleet::Unit;
-use crate::status::{ProcessStatus, SCHEMA, Status, SupervisorState, SupervisorStatus, WorkerStatus};
+use crate::status::{HostStatus, ProcessStatus, SCHEMA, Status, SupervisorState, SupervisorStatus, WorkerStatus};
 
 impl<F> Running<F> {
     /// From memory alone, so that a hung worker makes nobody wait.
@@ -25,6 +25,8 @@ impl<F> Running<F> {
             },
             workers: (0..self.spec.workers).map(|slot| self.worker_status(slot, now)).collect(),
             processes: (0..self.spec.processes.len() as u32).map(|index| self.process_status(index, now)).collect(),
+            host: HostStatus::default(),
+            dependencies: Vec::new(),
         }
     }
 
@@ -48,6 +50,7 @@ impl<F> Running<F> {
             p99_seconds: statistics.and_then(|statistics| statistics.p99_seconds),
             loop_lag_seconds: statistics.map(|statistics| statistics.loop_lag_seconds),
             last_exit: self.last_exits[slot as usize].clone(),
+            reason: None,
         }
     }
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use supervise::control::Reply;
+use supervise::control::{Reply, Request};
 use supervise::status::State;
 
 use crate::harness::{
@@ -213,14 +213,15 @@ fn other_signals_change_nothing() {
 
 fn a_stop_by_command_reports_progress_and_returns_when_all_is_over() {
     let mut supervised = Supervised::start(&[]);
-    let replies: Vec<_> = supervised.client().stop(false).unwrap().map(Result::unwrap).collect();
+    let replies: Vec<_> =
+        supervised.client().command(&Request::Stop { now: false }).unwrap().map(Result::unwrap).collect();
     assert!(!is_alive(supervised.pid()), "the command returned before the supervisor was gone");
     assert_eq!(replies.last(), Some(&Reply::Done));
     assert!(replies.iter().any(|reply| matches!(reply, Reply::Progress(text) if text.contains("w0"))), "{replies:?}");
     assert_eq!(supervised.ends(SECONDS).code(), Some(0));
 
     let mut supervised = Supervised::start_in(directory("ignore-term"), &["kill_timeout_ms=60000"]);
-    let last = supervised.client().stop(true).unwrap().last();
+    let last = supervised.client().command(&Request::Stop { now: true }).unwrap().last();
     assert!(matches!(last, Some(Ok(Reply::Failed { code: 1, .. }))), "{last:?}");
     assert_eq!(supervised.ends(SECONDS).code(), Some(1));
 }
@@ -303,7 +304,7 @@ fn a_client_that_never_reads_and_many_others_delay_nothing() {
     stalled.set_nonblocking(true).unwrap();
     let mut flood = supervise::frame::greeting();
     for _ in 0..5_000 {
-        flood.extend(supervise::frame::encode(&supervise::control::Request::Status));
+        flood.extend(supervise::frame::encode_json(&Request::Status));
     }
     let _ = stalled.write(&flood);
     let _idle: Vec<_> = (0..100).map(|_| supervised.client()).collect();

@@ -41,7 +41,8 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
     spec.min_uptime = milliseconds("min_uptime_ms").unwrap_or(Duration::from_secs(1));
     if let Some(name) = word("process") {
         let (name, program) = (name.to_owned(), own.into());
-        spec.processes.push(AuxiliaryProcess { name, program, args: vec!["role-process".into()], env: Vec::new() });
+        let args = vec!["role-process".into()];
+        spec.processes.push(AuxiliaryProcess { name, program, args, env: Vec::new(), notifies: true });
     }
     let outcome = Supervisor::bind(spec)
         .and_then(|supervisor| supervisor.run(|status| format!("READY {}\n", status.supervisor.listen[0])));

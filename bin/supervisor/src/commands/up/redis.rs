@@ -48,6 +48,7 @@ pub(crate) fn private(state_dir: &Path) -> Result<AuxiliaryProcess, Failure> {
         program: program.into_os_string(),
         args: arguments.into_iter().flat_map(|(name, value)| [name.into(), value]).collect(),
         env: Vec::new(),
+        notifies: true,
     })
 }
 

@@ -86,7 +86,9 @@ impl Base {
 
 #[cfg(test)]
 mod tests {
-    use supervise::status::{ProcessStatus, SCHEMA, State, SupervisorState, SupervisorStatus, WorkerStatus};
+    use supervise::status::{
+        HostStatus, ProcessStatus, SCHEMA, State, SupervisorState, SupervisorStatus, WorkerStatus,
+    };
 
     use super::*;
 
@@ -106,6 +108,7 @@ mod tests {
             p99_seconds: None,
             loop_lag_seconds: None,
             last_exit: None,
+            reason: None,
         }
     }
 
@@ -130,6 +133,8 @@ mod tests {
                 restarts: 0,
                 uptime_seconds: None,
             }],
+            host: HostStatus::default(),
+            dependencies: Vec::new(),
         };
         let demo = Demo {
             token: "eyJ.a.b".to_owned(),
