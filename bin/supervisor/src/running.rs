@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use config::Settings;
 use supervise::status::Status;
-use supervise::{ListenAddress, Program, Spec, Supervisor};
+use supervise::{Hooks, ListenAddress, Program, Spec, Supervisor};
 
 use crate::arguments::{Global, Run};
 use crate::exit::{Exit, Failure};
@@ -36,7 +36,8 @@ pub(crate) fn run(
     on_ready: impl FnOnce(&Status) -> String,
 ) -> Result<Exit, Failure> {
     let pid_file = run.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let outcome = supervisor.run(on_ready)?;
+    let respec = Box::new(|_: Option<&Path>| Err("not done yet".to_owned()));
+    let outcome = supervisor.run(Hooks { on_ready: Box::new(on_ready), respec })?;
     drop(pid_file);
     Ok(Exit::Code(outcome.exit_code()))
 }

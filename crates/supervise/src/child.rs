@@ -84,6 +84,22 @@ impl Executable {
     }
 }
 
+impl Executable {
+    /// Program and arguments, for people.
+    pub(crate) fn command(&self) -> Vec<String> {
+        self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The file, for people: where it lay when it was opened.
+    pub(crate) fn path(&self) -> String {
+        let path = match &self.image {
+            Image::Pinned(_) => &self.arguments[0],
+            Image::Path(path) => path,
+        };
+        path.to_string_lossy().into_owned()
+    }
+}
+
 impl Identity {
     /// The user of this name with all their groups.
     pub(crate) fn of(name: &str) -> Result<Self, Error> {

@@ -1,5 +1,6 @@
 //! The supervisor's side of the control socket: never waits for a client, trusts only its own user and root.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,9 +12,10 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
 
 use crate::control::{Reply, Request};
-use crate::frame::{self, Decoder};
+use crate::frame::{self, Decoder, FrameError};
 use crate::{Error, StateLock, lock};
 
 /// More connections than this are refused, so that clients cannot use up the descriptors workers need.
@@ -40,17 +42,43 @@ pub(crate) struct Clients {
 }
 
 /// Names one connection for its whole life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClientId(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClientId(pub(crate) u64);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) uid: u32,
+    pub(crate) pid: i32,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {} (pid {})", self.uid, self.pid)
+    }
+}
+
+/// What came in.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A request.
+    Request(ClientId, Request),
+    /// Something that is no request this release knows.
+    Nonsense(ClientId),
+    /// Somebody who may not ask was sent away.
+    Refused(Peer),
+}
 
 #[derive(Debug)]
 struct Connection {
     id: ClientId,
+    peer: Peer,
     stream: UnixStream,
     requests: Decoder<Request>,
     outgoing: Vec<u8>,
     last_heard: Instant,
-    awaits_end: bool,
+    /// It has asked for something that takes its time.
+    waits: bool,
     closed: bool,
 }
 
@@ -84,21 +112,21 @@ impl Clients {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let idle = self.connections.iter().filter(|connection| !connection.awaits_end);
+        let idle = self.connections.iter().filter(|connection| !connection.waits);
         idle.map(|connection| connection.last_heard + IDLE_AFTER).chain(self.accept_after).min()
     }
 
     /// Accepts, reads and writes whatever is possible at once; returns what was asked.
-    pub(crate) fn turn(&mut self, now: Instant) -> Vec<(ClientId, Request)> {
+    pub(crate) fn turn(&mut self, now: Instant) -> Vec<Asked> {
+        let mut asked = Vec::new();
         if self.accept_after.is_none_or(|after| now >= after) {
             self.accept_after = None;
-            self.accept(now);
+            self.accept(now, &mut asked);
         }
-        let mut asked = Vec::new();
         for connection in &mut self.connections {
             connection.write();
             connection.read(now, &mut asked);
-            connection.closed |= !connection.awaits_end && now >= connection.last_heard + IDLE_AFTER;
+            connection.closed |= !connection.waits && now >= connection.last_heard + IDLE_AFTER;
         }
         self.connections.retain(|connection| !connection.closed);
         asked
@@ -111,16 +139,36 @@ impl Clients {
         }
     }
 
-    /// Has a client hear of everything that happens until the end.
-    pub(crate) fn keep_until_end(&mut self, id: ClientId) {
+    /// Has a client hear of everything that happens until it gets its last word.
+    pub(crate) fn keep(&mut self, id: ClientId) {
         if let Some(connection) = self.find(id) {
-            connection.awaits_end = true;
+            connection.waits = true;
         }
     }
 
-    /// Tells those who wait for the end.
+    /// Gives a client that was kept its last word.
+    pub(crate) fn conclude(&mut self, id: ClientId, reply: &Reply) {
+        if let Some(connection) = self.find(id) {
+            connection.waits = false;
+            connection.last_heard = Instant::now();
+            connection.say(reply);
+        }
+    }
+
+    /// Who a client is.
+    pub(crate) fn peer(&self, id: ClientId) -> Option<Peer> {
+        self.connections.iter().find(|connection| connection.id == id).map(|connection| connection.peer)
+    }
+
+    /// Parts with a client, whose connection somebody else serves from now on.
+    pub(crate) fn release(&mut self, id: ClientId) -> Option<UnixStream> {
+        let index = self.connections.iter().position(|connection| connection.id == id)?;
+        Some(self.connections.swap_remove(index).stream)
+    }
+
+    /// Tells those who wait.
     pub(crate) fn tell_waiting(&mut self, reply: &Reply) {
-        for connection in self.connections.iter_mut().filter(|connection| connection.awaits_end) {
+        for connection in self.connections.iter_mut().filter(|connection| connection.waits) {
             connection.say(reply);
         }
     }
@@ -144,10 +192,10 @@ impl Clients {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
-    fn accept(&mut self, now: Instant) {
+    fn accept(&mut self, now: Instant, asked: &mut Vec<Asked>) {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.admit(stream, now),
+                Ok((stream, _)) => asked.extend(self.admit(stream, now).map(Asked::Refused)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
@@ -158,22 +206,28 @@ impl Clients {
         }
     }
 
-    fn admit(&mut self, stream: UnixStream, now: Instant) {
-        let permitted = getsockopt(&stream, sockopt::PeerCredentials)
-            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == Uid::effective().as_raw());
-        if !permitted || self.connections.len() >= MOST_CLIENTS || stream.set_nonblocking(true).is_err() {
-            return;
+    /// Takes a connection in, or tells who was sent away because of who they are.
+    fn admit(&mut self, stream: UnixStream, now: Instant) -> Option<Peer> {
+        let credentials = getsockopt(&stream, sockopt::PeerCredentials).ok()?;
+        let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+        if peer.uid != 0 && peer.uid != Uid::effective().as_raw() {
+            return Some(peer);
+        }
+        if self.connections.len() >= MOST_CLIENTS || stream.set_nonblocking(true).is_err() {
+            return None;
         }
         self.next_id += 1;
         self.connections.push(Connection {
             id: ClientId(self.next_id),
+            peer,
             stream,
             requests: Decoder::new(),
             outgoing: frame::greeting(),
             last_heard: now,
-            awaits_end: false,
+            waits: false,
             closed: false,
         });
+        None
     }
 }
 
@@ -203,7 +257,7 @@ impl Connection {
     }
 
     /// Reads once, so that a client that never stops asking cannot keep the loop to itself.
-    fn read(&mut self, now: Instant, asked: &mut Vec<(ClientId, Request)>) {
+    fn read(&mut self, now: Instant, asked: &mut Vec<Asked>) {
         let mut bytes = [0; 4096];
         match self.stream.read(&mut bytes) {
             Ok(0) => self.closed = true,
@@ -218,8 +272,9 @@ impl Connection {
         }
         loop {
             match self.requests.next_json() {
-                Ok(Some(request)) => asked.push((self.id, request)),
+                Ok(Some(request)) => asked.push(Asked::Request(self.id, request)),
                 Ok(None) => return,
+                Err(FrameError::Malformed) => asked.push(Asked::Nonsense(self.id)),
                 Err(_) => {
                     self.closed = true;
                     return;

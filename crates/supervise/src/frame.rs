@@ -101,6 +101,9 @@ pub enum FrameError {
     /// The other side speaks a version this build does not read.
     #[error("protocol version {0} is not understood here, only {PROTOCOL_VERSION} and the one before")]
     Version(u16),
+    /// The other side does not begin with its version.
+    #[error("the first frame is no version")]
+    NoGreeting,
     /// Bytes that are no message.
     #[error("a frame cannot be read")]
     Malformed,
@@ -178,7 +181,7 @@ impl<T: DeserializeOwned> Decoder<T> {
     fn next_payload(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         if !self.greeted {
             let Some(frame) = self.next_frame()? else { return Ok(None) };
-            let version = u16::from_le_bytes(frame.try_into().map_err(|_| FrameError::Malformed)?);
+            let version = u16::from_le_bytes(frame.try_into().map_err(|_| FrameError::NoGreeting)?);
             if version > PROTOCOL_VERSION || version + 1 < PROTOCOL_VERSION {
                 return Err(FrameError::Version(version));
             }

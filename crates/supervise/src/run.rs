@@ -3,12 +3,15 @@
 //! It translates the world into the fleet's events and the fleet's actions into system calls, and decides nothing itself.
 
 mod child;
+mod commands;
 mod launcher;
 mod report;
 mod signals;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,17 +21,18 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use self::child::Child;
+use self::commands::{Farewell, Previous};
 use self::launcher::Launcher;
 use self::signals::Signals;
 use crate::child::sys;
 use crate::clients::{ClientId, Clients};
-use crate::control::{Reply, Request};
-use crate::fleet::{Action, Event, Exit, Fleet, Readiness, Rules, Unit};
+use crate::control::{Reply, Scale};
+use crate::fleet::{Action, Event, Exit, Fleet, Part, Readiness, Rules, Unit};
 use crate::frame::{DrainKind, ToWorker};
 use crate::log_writer::LogWriter;
 use crate::sockets::Sockets;
 use crate::stats;
-use crate::status::{LastExit, Status};
+use crate::status::{LastExit, State, Status};
 use crate::{Error, Outcome, Program, Spec};
 
 /// How often processor time and memory are looked up.
@@ -36,6 +40,30 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the log-writer gets to write the last lines.
 const LAST_LINES_WITHIN: Duration = Duration::from_millis(1200);
+
+/// A loop that runs so much later than it should was not running: the machine was suspended, or this process was stopped.
+const ASLEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// Workers that report every second get no new connections after this long without a word.
+const SILENCE_TOLERATED: Duration = Duration::from_millis(1500);
+
+/// How many ends are remembered of each slot.
+const EXITS_KEPT: usize = 10;
+
+/// What a supervisor asks of whoever starts it.
+pub struct Hooks<'a> {
+    /// Called once, when all workers are ready for the first time; what it returns is written to stdout as it is.
+    pub on_ready: Box<dyn FnOnce(&Status) -> String + 'a>,
+    /// Called at each reload with the workers' executable, if one was named: what to run from now on, or what is wrong with
+    /// the configuration, for people.
+    pub respec: Box<dyn FnMut(Option<&Path>) -> Result<Spec, String> + 'a>,
+}
+
+impl fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
 
 /// A supervisor that holds its sockets and locks and has started nothing yet.
 #[derive(Debug)]
@@ -67,7 +95,7 @@ impl Supervisor {
 
     /// The addresses as they were bound, so never with port 0, in the order of [`Spec::listen`].
     pub fn addresses(&self) -> Vec<String> {
-        self.sockets.addresses()
+        self.sockets.addresses(crate::sockets::FIRST_GENERATION)
     }
 
     /// The address of the admin listener as it was bound.
@@ -77,17 +105,15 @@ impl Supervisor {
 
     /// Starts everything, keeps it alive, and returns when a signal or a command has ended it and nothing runs any more.
     ///
-    /// Call it from the only thread of the process: it forks. Standard output belongs to the log-writer from now on; what
-    /// `on_ready` returns, once all workers are ready for the first time, is written there as it is.
-    pub fn run(self, on_ready: impl FnOnce(&Status) -> String) -> Result<Outcome, Error> {
+    /// Call it from the only thread of the process: it forks. Standard output belongs to the log-writer from now on.
+    pub fn run(self, hooks: Hooks<'_>) -> Result<Outcome, Error> {
         let now = Instant::now();
         let log = LogWriter::start(now).map_err(|source| Error::System { what: "start the log-writer", source })?;
         let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
-        let fleet = Fleet::new(rules(&self.spec));
+        let fleet = Fleet::new(rules(&self.spec), fastrand::Rng::new());
         let running = Running {
-            last_exits: vec![None; self.spec.workers as usize],
-            addresses: self.sockets.addresses(),
             spec: self.spec,
+            binary: None,
             launcher: self.launcher,
             sockets: self.sockets,
             clients: self.clients,
@@ -95,10 +121,16 @@ impl Supervisor {
             log,
             signals,
             children: Vec::new(),
+            exits: Vec::new(),
             started: now,
             next_sample: now + SAMPLE_EVERY,
+            next_in_schedule: None,
             out_of_memory_kills: stats::out_of_memory_kills(),
-            on_ready: Some(on_ready),
+            on_ready: Some(hooks.on_ready),
+            respec: hooks.respec,
+            previous: None,
+            farewell: None,
+            reload_again: false,
             outcome: None,
         };
         Ok(running.live())
@@ -106,23 +138,33 @@ impl Supervisor {
 }
 
 /// Everything a running supervisor has.
-struct Running<F> {
+struct Running<'a> {
     spec: Spec,
+    /// The workers' executable, once a reload has named one.
+    binary: Option<PathBuf>,
     launcher: Launcher,
     sockets: Sockets,
-    addresses: Vec<String>,
     clients: Clients,
     fleet: Fleet,
     log: LogWriter,
     signals: Signals,
     children: Vec<Child>,
-    /// By slot.
-    last_exits: Vec<Option<LastExit>>,
+    /// By slot, the newest last.
+    exits: Vec<VecDeque<LastExit>>,
     started: Instant,
     next_sample: Instant,
+    /// When the schedule asks for new workers.
+    next_in_schedule: Option<Timestamp>,
     /// The kernel's count when it was last looked up.
     out_of_memory_kills: Option<u64>,
-    on_ready: Option<F>,
+    on_ready: Option<Box<dyn FnOnce(&Status) -> String + 'a>>,
+    respec: Box<dyn FnMut(Option<&Path>) -> Result<Spec, String> + 'a>,
+    /// What is in force again should the reload under way fail.
+    previous: Option<Previous>,
+    /// A failed reload whose worker's last words are awaited.
+    farewell: Option<Farewell>,
+    /// Another reload was asked for by a signal while one was under way.
+    reload_again: bool,
     outcome: Option<Outcome>,
 }
 
@@ -136,17 +178,22 @@ enum Awake {
     Child(i32),
 }
 
-impl<F: FnOnce(&Status) -> String> Running<F> {
+impl Running<'_> {
     fn live(mut self) -> Outcome {
         self.log.line(&format!("supervisor {} (pid {}) starts", self.spec.version, nix::unistd::getpid()));
+        self.plan_schedule();
         self.happen(Event::Start);
         loop {
             if let Some(outcome) = self.outcome {
                 self.leave(outcome);
                 return outcome;
             }
-            let awake = self.wait();
+            let due = Instant::now() + self.patience();
+            let awake = self.wait(due);
             let now = Instant::now();
+            if now > due + ASLEEP_AFTER {
+                self.happen(Event::Woke);
+            }
             if awake.contains(&Awake::Signals) {
                 self.take_signals();
             }
@@ -156,14 +203,16 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
                 self.serve_clients(now);
             }
             self.sample(now);
+            self.follow_schedule();
             self.log.restart_if_due(now);
             self.log.announce();
+            self.say_farewell(now);
             self.happen(Event::Tick);
         }
     }
 
-    /// Sleeps until something happens or is due.
-    fn wait(&self) -> Vec<Awake> {
+    /// Sleeps until something happens or `due` has come.
+    fn wait(&self, due: Instant) -> Vec<Awake> {
         let mut who = vec![Awake::Signals];
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if let Some(socket) = self.log.wants_room() {
@@ -180,18 +229,19 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
                 watched.push(PollFd::new(descriptor, flags));
             }
         }
+        // Rounded up, lest the last part of a millisecond be spent in a busy loop.
+        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         // An interruption reports nothing; the signal's byte waits in its pipe.
-        let _ = poll(&mut watched, self.patience());
+        let _ = poll(&mut watched, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         let ready = watched.iter().map(|descriptor| descriptor.any().unwrap_or(false));
         who.iter().zip(ready).filter(|(_, ready)| *ready).map(|(who, _)| *who).collect()
     }
 
-    fn patience(&self) -> PollTimeout {
-        let due = [self.fleet.next_deadline(), self.clients.next_deadline(), self.log.next_deadline()];
-        let next = due.into_iter().flatten().chain([self.next_sample]).min();
-        let left = next.map_or(SAMPLE_EVERY, |next| next.saturating_duration_since(Instant::now()));
-        // Rounded up, lest the last part of a millisecond be spent in a busy loop.
-        PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+    fn patience(&self) -> Duration {
+        let farewell = self.farewell.as_ref().map(|farewell| farewell.deadline);
+        let due = [self.fleet.next_deadline(), self.clients.next_deadline(), self.log.next_deadline(), farewell];
+        let next = due.into_iter().flatten().fold(self.next_sample, Instant::min);
+        next.saturating_duration_since(Instant::now())
     }
 
     /// Feeds the fleet and does what it says, until nothing follows any more.
@@ -207,34 +257,41 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn { unit, generation } => return Some(self.spawn(unit, generation)),
-            Action::Drain { pid } => {
-                if let Some(child) = self.children.iter_mut().find(|child| child.pid == pid) {
-                    child.tell(&ToWorker::Drain { kind: DrainKind::Stop });
-                }
-                // It may have ended a moment ago and wait to be reaped.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
+            Action::Drain { pid, kind } => self.drain(pid, kind),
+            Action::Abort { pid } => drop(kill(Pid::from_raw(pid), Signal::SIGABRT)),
             Action::Kill { pid } => kill_group(pid),
             Action::Steer(slots) => {
                 if let Err(error) = self.sockets.steer(&slots) {
                     self.say(&format!("connections cannot be steered to the ready workers: {error}"));
                 }
             }
-            Action::AllReady => {
-                let status = self.status();
-                if let Some(on_ready) = self.on_ready.take() {
-                    self.log.verbatim(&on_ready(&status));
-                }
+            Action::LookAtQueue { slot } => {
+                let length = self.sockets.waiting_at(slot).iter().map(|(_, length)| length).sum();
+                return Some(Event::Queue { slot, length });
             }
+            Action::Adopt { slot } => self.have_adopted(slot),
+            Action::AllReady => self.announce_ready(),
             Action::CloseListeners => self.sockets.close(),
             Action::Log(text) => self.say(&text),
+            Action::Done { ticket } => self.clients.conclude(ClientId(ticket), &Reply::Done),
+            Action::Failed { ticket, message } => {
+                self.clients.conclude(ClientId(ticket), &Reply::Failed { code: 1, message });
+            }
+            Action::ReloadEnded { ticket, failure } => self.end_reload(ticket.map(ClientId), failure),
             Action::End(outcome) => self.outcome = Some(outcome),
         }
         None
     }
 
+    fn announce_ready(&mut self) {
+        let status = self.status();
+        if let Some(on_ready) = self.on_ready.take() {
+            self.log.verbatim(&on_ready(&status));
+        }
+    }
+
     fn spawn(&mut self, unit: Unit, generation: u32) -> Event {
-        match self.launcher.start(unit, generation, &self.sockets) {
+        match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
             Ok((child, output)) => {
                 let pid = child.pid;
                 self.log.add_source(self.fleet.name(unit), pid, output);
@@ -242,6 +299,38 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
                 Event::Spawned { unit, pid }
             }
             Err(error) => Event::SpawnFailed { unit, reason: error.to_string() },
+        }
+    }
+
+    /// Our own workers are told why. SIGTERM means a stop to them, so a reload is a matter of the channel alone.
+    fn drain(&mut self, pid: i32, kind: DrainKind) {
+        let child = self.children.iter_mut().find(|child| child.pid == pid);
+        let told = child.is_some_and(|child| {
+            child.tell(&ToWorker::Drain { kind });
+            child.is_own()
+        });
+        if kind == DrainKind::Stop || !told {
+            // It may have ended a moment ago and wait to be reaped.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    /// Hands the shards of `slot` at which somebody waits to one of our own workers that is well.
+    fn have_adopted(&mut self, slot: u32) {
+        for (shard, waiting) in self.sockets.waiting_at(slot) {
+            let fleet = &self.fleet;
+            let is_well = |child: &&mut Child| {
+                let serves = fleet.part(child.pid) == Some((Part::Serving, State::Ready));
+                serves && child.is_own() && child.unit != Unit::Worker(slot)
+            };
+            let mut well: Vec<_> = self.children.iter_mut().filter(is_well).collect();
+            // Not the same one each time: it may be about to be found silent, too.
+            let chosen = fastrand::usize(..well.len().max(1));
+            let Some(child) = well.get_mut(chosen) else { return };
+            if child.hand_over(shard) {
+                let taker = fleet.name(child.unit);
+                self.log.line(&format!("{taker} takes {waiting} connections that wait for w{slot}"));
+            }
         }
     }
 
@@ -254,6 +343,9 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
                     self.happen(Event::StopNow);
                 }
                 Signal::SIGINT => self.stop("SIGINT"),
+                Signal::SIGHUP => self.reload_by_signal(),
+                Signal::SIGTTIN => self.scale(None, Scale::By(1)),
+                Signal::SIGTTOU => self.scale(None, Scale::By(-1)),
                 Signal::SIGCHLD | Signal::SIGWINCH => {}
                 signal => self.say(&format!("{signal} changes nothing: {}", signals::why_ignored(signal))),
             }
@@ -266,13 +358,13 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
     }
 
     fn listen_to_children(&mut self, awake: &[Awake]) {
-        let mut events = Vec::new();
+        let mut heard = Vec::new();
         for child in &mut self.children {
             if awake.contains(&Awake::Child(child.pid)) {
-                child.hear(&mut events);
+                child.hear(&mut heard);
             }
         }
-        self.take_note(events);
+        self.take_note(heard);
     }
 
     fn take_note(&mut self, heard: Vec<child::Heard>) {
@@ -280,6 +372,7 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
             match heard {
                 child::Heard::Event(event) => self.happen(event),
                 child::Heard::Remark(text) => self.say(&text),
+                child::Heard::Metrics { .. } | child::Heard::MetricsWanted { .. } => {}
             }
         }
     }
@@ -312,7 +405,7 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
         let child = self.children.swap_remove(index);
         self.log.forget_source(child.pid);
         if let Unit::Worker(slot) = child.unit {
-            self.last_exits[slot as usize] = Some(last_exit(exit));
+            self.remember_exit(slot, exit);
         }
         self.happen(Event::Exited { pid: child.pid, exit });
     }
@@ -327,44 +420,19 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
         if self.out_of_memory_kills > before { Exit::OutOfMemory } else { exit }
     }
 
-    fn serve_clients(&mut self, now: Instant) {
-        for (client, request) in self.clients.turn(now) {
-            match request {
-                Request::Ping => {
-                    let pong = Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.spec.version.clone() };
-                    self.clients.reply(client, &pong);
-                }
-                Request::Status => {
-                    let status = Reply::Status(Box::new(self.status()));
-                    self.clients.reply(client, &status);
-                }
-                Request::Stop { now } => self.stop_for(client, now),
-                _ => {
-                    let message = "this is not done yet".to_owned();
-                    self.clients.reply(client, &Reply::Failed { code: 70, message });
-                }
-            }
-        }
-    }
-
-    fn stop_for(&mut self, client: ClientId, now: bool) {
-        self.clients.keep_until_end(client);
-        if now {
-            self.say("told to end at once");
-            self.happen(Event::StopNow);
-        } else {
-            self.stop("told to stop");
-        }
-    }
-
     fn sample(&mut self, now: Instant) {
         if now < self.next_sample {
             return;
         }
         self.next_sample = now + SAMPLE_EVERY;
+        let mut used = Vec::new();
         for child in &mut self.children {
             child.sampler.sample(child.pid, now);
+            let rss_bytes = child.sampler.usage().rss_bytes;
+            let requests = child.statistics.map(|statistics| statistics.requests_total);
+            used.push(Event::Usage { pid: child.pid, rss_bytes, requests });
         }
+        used.into_iter().for_each(|event| self.happen(event));
         // Kept fresh, so that a kill elsewhere on this machine is not taken for the cause of a later death here.
         self.out_of_memory_kills = stats::out_of_memory_kills();
     }
@@ -382,6 +450,7 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
         let last_word = match outcome {
             Outcome::Clean => Reply::Done,
             Outcome::Cut => failed(outcome, "requests were cut"),
+            Outcome::NeverReady => failed(outcome, "no worker was ever ready"),
             Outcome::Misconfigured => failed(outcome, "no worker could run with this configuration"),
         };
         self.clients.tell_waiting(&last_word);
@@ -389,17 +458,52 @@ impl<F: FnOnce(&Status) -> String> Running<F> {
     }
 }
 
+impl Running<'_> {
+    fn remember_exit(&mut self, slot: u32, exit: Exit) {
+        let slots = self.fleet.slots() as usize;
+        self.exits.resize_with(slots, VecDeque::new);
+        let exits = &mut self.exits[slot as usize];
+        exits.push_back(last_exit(exit));
+        while exits.len() > EXITS_KEPT {
+            exits.pop_front();
+        }
+    }
+
+    /// Finds out when the schedule asks for new workers next.
+    fn plan_schedule(&mut self) {
+        let schedule = self.spec.recycling.schedule.as_ref();
+        self.next_in_schedule = schedule.and_then(|schedule| schedule.next_after(Timestamp::now()));
+    }
+
+    fn follow_schedule(&mut self) {
+        if self.next_in_schedule.is_some_and(|due| Timestamp::now() >= due) {
+            self.plan_schedule();
+            self.say("the schedule asks for new workers");
+            self.happen(Event::Scheduled);
+        }
+    }
+}
+
+/// The numbers that `spec` gives the fleet.
 fn rules(spec: &Spec) -> Rules {
+    let is_own = matches!(spec.program, Program::Own { .. });
+    let alive = Readiness::SaidOrAlive(spec.min_uptime);
+    let processes = spec.processes.iter();
     Rules {
         workers: spec.workers,
-        worker_readiness: match spec.program {
-            Program::Own { .. } => Readiness::Said,
-            Program::Foreign { .. } => Readiness::SaidOrAlive(spec.min_uptime),
-        },
-        processes: spec.processes.iter().map(|process| process.name.clone()).collect(),
+        worker_readiness: if is_own { Readiness::Said } else { alive },
+        processes: processes
+            .map(|process| (process.name.clone(), if process.notifies { Readiness::Said } else { alive }))
+            .collect(),
         kill_timeout: spec.kill_timeout,
         ready_timeout: spec.ready_timeout,
-        seed: fastrand::u64(..),
+        canary: spec.canary,
+        hang_timeout: spec.hang_timeout,
+        // Our own workers report every second.
+        silence_tolerated: is_own.then_some(SILENCE_TOLERATED),
+        max_memory: spec.recycling.max_memory,
+        max_requests: spec.recycling.max_requests,
+        max_age: spec.recycling.max_age,
     }
 }
 

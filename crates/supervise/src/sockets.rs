@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -23,12 +24,28 @@ use nix::sys::socket::{
 use crate::child::sys;
 use crate::{Error, ListenAddress, Program, Spec, port_holder, steering};
 
+/// The generation a fresh supervisor starts with.
+pub(crate) const FIRST_GENERATION: u32 = 1;
+
 /// All listening sockets of one supervisor.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    listeners: Vec<Listener>,
+    listeners: Vec<(Place, Listener)>,
+    /// What workers of a generation inherit, in the order of its `listen`.
+    layouts: BTreeMap<u32, Vec<Place>>,
     /// Not sharded: one socket that every worker accepts from.
     admin: Option<(SocketAddr, OwnedFd)>,
+    /// Every sharded address has so many shards.
+    slots: u32,
+    /// Our workers wait for all descriptors at once; a foreign program gets blocking sockets, as it would from systemd.
+    nonblocking: bool,
+}
+
+/// An address as it was asked for, and which of several that were asked for in the same words: port 0 may be, more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    address: ListenAddress,
+    nth: usize,
 }
 
 #[derive(Debug)]
@@ -48,34 +65,73 @@ impl Sockets {
     /// Binds everything `spec` asks for, or nothing.
     pub(crate) fn bind(spec: &Spec) -> Result<Self, Error> {
         let own = matches!(spec.program, Program::Own { .. });
-        let mut sockets = Self { listeners: Vec::new(), admin: None };
-        for address in &spec.listen {
-            let listener = match address {
-                ListenAddress::Tcp(address) => Listener::Sharded(Sharded::bind(*address, spec.workers)?),
-                ListenAddress::Unix(path) => Listener::Shared { path: path.clone(), socket: bind_unix(path)? },
-            };
-            sockets.listeners.push(listener);
-        }
+        let mut sockets = Self {
+            listeners: Vec::new(),
+            layouts: BTreeMap::new(),
+            admin: None,
+            slots: spec.workers,
+            nonblocking: own,
+        };
+        sockets.prepare(FIRST_GENERATION, &spec.listen)?;
         if let Some(address) = spec.admin_listen.filter(|_| own) {
             let socket = bind_alone(address)?;
             listen(&socket, Backlog::MAXALLOWABLE).map_err(|errno| not_bound(address, errno))?;
+            set_nonblocking(&socket)?;
             sockets.admin = Some((address_of(&socket, address)?, socket));
-        }
-        if own {
-            sockets.set_nonblocking()?;
         }
         Ok(sockets)
     }
 
-    /// The addresses as they were bound, without the admin listener's.
-    pub(crate) fn addresses(&self) -> Vec<String> {
-        self.listeners
+    /// Has workers of `generation` inherit what `addresses` say; binds those that are new, all of them or none.
+    pub(crate) fn prepare(&mut self, generation: u32, addresses: &[ListenAddress]) -> Result<(), Error> {
+        let nth = |index: usize| addresses[..index].iter().filter(|before| **before == addresses[index]).count();
+        let layout: Vec<_> = addresses
             .iter()
-            .map(|listener| match listener {
-                Listener::Sharded(sharded) => sharded.address.to_string(),
-                Listener::Shared { path, .. } => format!("unix:{}", path.display()),
-            })
-            .collect()
+            .enumerate()
+            .map(|(index, address)| Place { address: address.clone(), nth: nth(index) })
+            .collect();
+        let mut new = Vec::new();
+        for place in layout.iter().filter(|place| self.listener(place).is_none()) {
+            let listener = match &place.address {
+                ListenAddress::Tcp(address) => Listener::Sharded(Sharded::bind(*address, self.slots)?),
+                ListenAddress::Unix(path) => Listener::Shared { path: path.clone(), socket: bind_unix(path)? },
+            };
+            if self.nonblocking {
+                listener.sockets().iter().try_for_each(set_nonblocking)?;
+            }
+            new.push((place.clone(), listener));
+        }
+        self.listeners.extend(new);
+        self.layouts.insert(generation, layout);
+        Ok(())
+    }
+
+    /// From now on there are workers of `generation` only: gives up what none of them inherits.
+    pub(crate) fn keep_only(&mut self, generation: u32) {
+        self.layouts.retain(|kept, _| *kept == generation);
+        let kept = self.layouts.get(&generation).cloned().unwrap_or_default();
+        for (_, listener) in self.listeners.extract_if(.., |(place, _)| !kept.contains(place)) {
+            listener.give_up();
+        }
+    }
+
+    /// Makes room for `slots` slots at every address. A shard is never given up, so that it keeps its index.
+    pub(crate) fn grow(&mut self, slots: u32) -> Result<(), Error> {
+        for (_, listener) in &mut self.listeners {
+            let Listener::Sharded(sharded) = listener else { continue };
+            let before = sharded.shards.len();
+            sharded.grow(slots)?;
+            if self.nonblocking {
+                sharded.shards[before..].iter().try_for_each(set_nonblocking)?;
+            }
+        }
+        self.slots = self.slots.max(slots);
+        Ok(())
+    }
+
+    /// The addresses as they were bound for `generation`, without the admin listener's.
+    pub(crate) fn addresses(&self, generation: u32) -> Vec<String> {
+        self.layout(generation).map(Listener::address).collect()
     }
 
     /// The address of the admin listener as it was bound.
@@ -83,18 +139,28 @@ impl Sockets {
         self.admin.as_ref().map(|(address, _)| *address)
     }
 
-    /// What the worker in `slot` inherits, with the names it goes by.
-    pub(crate) fn of_slot(&self, slot: u32) -> Vec<(&'static str, BorrowedFd<'_>)> {
-        let listeners = self.listeners.iter().map(|listener| match listener {
+    /// What a worker of `generation` in `slot` inherits, with the names it goes by.
+    pub(crate) fn of_slot(&self, slot: u32, generation: u32) -> Vec<(&'static str, BorrowedFd<'_>)> {
+        let listeners = self.layout(generation).map(|listener| match listener {
             Listener::Sharded(sharded) => ("http", sharded.shards[slot as usize].as_fd()),
             Listener::Shared { socket, .. } => ("http", socket.as_fd()),
         });
         listeners.chain(self.admin.iter().map(|(_, socket)| ("admin", socket.as_fd()))).collect()
     }
 
+    /// The shards of `slot` at which connections wait, with their number.
+    pub(crate) fn waiting_at(&self, slot: u32) -> Vec<(BorrowedFd<'_>, u32)> {
+        let shards = self.listeners.iter().filter_map(|(_, listener)| match listener {
+            Listener::Sharded(sharded) => sharded.shards.get(slot as usize).map(AsFd::as_fd),
+            Listener::Shared { .. } => None,
+        });
+        let with_length = shards.map(|shard| (shard, sys::accept_queue_length(shard).unwrap_or_default()));
+        with_length.filter(|(_, length)| *length > 0).collect()
+    }
+
     /// Has the kernel give new connections to `slots` only.
     pub(crate) fn steer(&self, slots: &[u32]) -> io::Result<()> {
-        for listener in &self.listeners {
+        for (_, listener) in &self.listeners {
             if let Listener::Sharded(sharded) = listener {
                 sharded.steer(slots)?;
             }
@@ -104,26 +170,40 @@ impl Sockets {
 
     /// Gives everything up: whoever still queues is reset, whoever comes is refused.
     pub(crate) fn close(&mut self) {
-        for listener in self.listeners.drain(..) {
-            if let Listener::Shared { path, .. } = listener {
-                // A file left behind is recognised as stale by the next one to bind it.
-                let _ = fs::remove_file(path);
-            }
-        }
+        self.layouts.clear();
+        self.listeners.drain(..).for_each(|(_, listener)| listener.give_up());
         self.admin = None;
     }
 
-    /// Our workers wait for all descriptors at once. A foreign program gets blocking sockets, as it would from systemd.
-    fn set_nonblocking(&self) -> Result<(), Error> {
-        let shards = self.listeners.iter().flat_map(|listener| match listener {
-            Listener::Sharded(sharded) => sharded.shards.as_slice(),
-            Listener::Shared { socket, .. } => std::slice::from_ref(socket),
-        });
-        for socket in shards.chain(self.admin.iter().map(|(_, socket)| socket)) {
-            fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-                .map_err(|errno| Error::System { what: "make a listener non-blocking", source: errno.into() })?;
+    fn listener(&self, place: &Place) -> Option<&Listener> {
+        self.listeners.iter().find(|(known, _)| known == place).map(|(_, listener)| listener)
+    }
+
+    fn layout(&self, generation: u32) -> impl Iterator<Item = &Listener> {
+        self.layouts.get(&generation).into_iter().flatten().filter_map(|place| self.listener(place))
+    }
+}
+
+impl Listener {
+    fn sockets(&self) -> &[OwnedFd] {
+        match self {
+            Self::Sharded(sharded) => &sharded.shards,
+            Self::Shared { socket, .. } => std::slice::from_ref(socket),
         }
-        Ok(())
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Self::Sharded(sharded) => sharded.address.to_string(),
+            Self::Shared { path, .. } => format!("unix:{}", path.display()),
+        }
+    }
+
+    fn give_up(self) {
+        if let Self::Shared { path, .. } = self {
+            // A file left behind is recognised as stale by the next one to bind it.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -141,26 +221,37 @@ impl Sharded {
         let first = bind_alone(address)?;
         setsockopt(&first, sockopt::ReusePort, &true).map_err(failed)?;
         let bound = address_of(&first, address)?;
-        let mut shards = vec![first];
-        for _ in 1..count {
-            let shard = stream_socket(bound).map_err(failed)?;
-            setsockopt(&shard, sockopt::ReusePort, &true).map_err(failed)?;
-            bind(shard.as_raw_fd(), &SockaddrStorage::from(bound)).map_err(failed)?;
-            shards.push(shard);
-        }
         // The order of `listen` is the order in the kernel's group.
-        for shard in &shards {
-            listen(shard, Backlog::MAXALLOWABLE).map_err(failed)?;
-        }
-        let sharded = Self { address: bound, shards };
+        listen(&first, Backlog::MAXALLOWABLE).map_err(failed)?;
+        let mut sharded = Self { address: bound, shards: vec![first] };
+        sharded.grow(count)?;
         let all: Vec<u32> = (0..count).collect();
         sharded.steer(&all).map_err(|source| Error::System { what: "steer connections to workers", source })?;
         Ok(sharded)
     }
 
+    fn grow(&mut self, count: u32) -> Result<(), Error> {
+        let address = self.address;
+        let failed = |errno| not_bound(address, errno);
+        while self.shards.len() < count as usize {
+            let shard = stream_socket(address).map_err(failed)?;
+            setsockopt(&shard, sockopt::ReusePort, &true).map_err(failed)?;
+            bind(shard.as_raw_fd(), &SockaddrStorage::from(address)).map_err(failed)?;
+            listen(&shard, Backlog::MAXALLOWABLE).map_err(failed)?;
+            self.shards.push(shard);
+        }
+        Ok(())
+    }
+
     fn steer(&self, slots: &[u32]) -> io::Result<()> {
         sys::attach_reuseport_program(self.shards[0].as_fd(), &mut steering::program(slots))
     }
+}
+
+fn set_nonblocking(socket: &OwnedFd) -> Result<(), Error> {
+    fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|errno| Error::System { what: "make a listener non-blocking", source: errno.into() })?;
+    Ok(())
 }
 
 fn stream_socket(address: SocketAddr) -> nix::Result<OwnedFd> {

@@ -280,6 +280,27 @@ pub(crate) fn attach_reuseport_program(socket: BorrowedFd<'_>, program: &mut [li
     Ok(())
 }
 
+/// How many connections wait to be accepted from a listening TCP socket.
+#[allow(unsafe_code)]
+pub(crate) fn accept_queue_length(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: an all-zero structure of plain numbers is valid.
+    let mut information: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `information` is valid for writes of `length` bytes, and the kernel writes no more.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut information).cast(),
+            &mut length,
+        )
+    };
+    Errno::result(result)?;
+    // Of a listening socket this field is its queue (`tcp_get_info` in the kernel's net/ipv4/tcp.c).
+    Ok(information.tcpi_unacked)
+}
+
 /// Ends the process without destructors or handlers: the only way that cannot hang.
 #[allow(unsafe_code)]
 pub(crate) fn exit_at_once(code: i32) -> ! {

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
-/// Something that has one process at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+use super::Rules;
+use crate::control::Scale;
+use crate::frame::DrainKind;
+
+/// Something that has one process at a time, or two while one replaces the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Unit {
     /// The slot of this number.
     Worker(u32),
@@ -11,8 +17,11 @@ pub(crate) enum Unit {
     Process(u32),
 }
 
+/// Names somebody who waits for the end of what they asked for.
+pub(crate) type Ticket = u64;
+
 /// What happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// Begin.
     Start,
@@ -24,8 +33,24 @@ pub(crate) enum Event {
     Spoke { pid: i32 },
     /// A process said `READY=1`.
     Ready { pid: i32 },
+    /// A process showed that it is not stuck.
+    Beat { pid: i32 },
+    /// What a worker uses, as far as it is known.
+    Usage { pid: i32, rss_bytes: Option<u64>, requests: Option<u64> },
     /// A process ended; it may be a stranger's.
     Exited { pid: i32, exit: Exit },
+    /// How many connections wait at the shard of a slot: the answer to [`Action::LookAtQueue`].
+    Queue { slot: u32, length: u32 },
+    /// Replace all workers by the next generation, which lives by `rules`. Not while another reload is under way.
+    Reload { ticket: Option<Ticket>, rules: Box<Rules> },
+    /// Run another number of workers. There are shards for all of them already. Not during a reload.
+    Scale { ticket: Option<Ticket>, scale: Scale },
+    /// Replace a worker, or all. Not during a reload.
+    Restart { ticket: Option<Ticket>, slot: Option<u32>, hard: bool },
+    /// The schedule asks for new workers.
+    Scheduled,
+    /// This process was not running for a while, so nobody's silence means anything.
+    Woke,
     /// Drain and end.
     Stop,
     /// Kill and end.
@@ -51,38 +76,100 @@ pub(crate) enum Action {
     /// Start a process; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn { unit: Unit, generation: u32 },
     /// Tell a process to finish and end.
-    Drain { pid: i32 },
+    Drain { pid: i32, kind: DrainKind },
+    /// SIGABRT to a process, which then tells where it was stuck.
+    Abort { pid: i32 },
     /// SIGKILL to the process's whole group.
     Kill { pid: i32 },
     /// Send new connections to these slots only.
     Steer(Vec<u32>),
+    /// Tell how many connections wait at the shard of this slot: [`Event::Queue`].
+    LookAtQueue { slot: u32 },
+    /// Have a ready worker take what waits at the shard of this slot, which gets no new connections.
+    Adopt { slot: u32 },
     /// Every worker is ready, for the first time.
     AllReady,
     /// Leave the listening sockets to the workers that drain.
     CloseListeners,
     /// Tell people.
     Log(String),
+    /// What this ticket stands for has happened.
+    Done { ticket: Ticket },
+    /// What this ticket stands for has not happened, and why.
+    Failed { ticket: Ticket, message: String },
+    /// The reload is over; without a failure, the new generation serves alone.
+    ReloadEnded { ticket: Option<Ticket>, failure: Option<ReloadFailure> },
     /// Nothing runs any more: end.
     End(Outcome),
 }
 
+/// Why everything is as it was before a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadFailure {
+    /// Which worker, and what became of it; a sentence.
+    pub(crate) message: String,
+    /// Whose last words may tell more, if it came so far as to be a process.
+    pub(crate) pid: Option<i32>,
+}
+
+/// Why a worker was replaced, as the metric of restarts has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reason {
+    /// It ended by itself or was killed from outside.
+    Crash,
+    /// It was silent for too long.
+    Hang,
+    /// It used too much memory.
+    Memory,
+    /// It has answered enough requests.
+    Requests,
+    /// It is old.
+    Age,
+    /// It is time.
+    Cron,
+    /// Somebody asked for it.
+    Restart,
+    /// A reload.
+    Reload,
+}
+
+impl Reason {
+    /// Its label in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Memory => "memory",
+            Self::Requests => "requests",
+            Self::Age => "age",
+            Self::Cron => "cron",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+        }
+    }
+}
+
 /// How the life of a supervisor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Everything in flight was finished.
     Clean,
     /// Requests were given up: a worker said so, had to be killed, or was not waited for.
     Cut,
+    /// No worker was ever ready, and each has failed too often.
+    NeverReady,
     /// No worker was ever ready, and each said with exit code 78 that it must not be started again.
     Misconfigured,
 }
 
 impl Outcome {
-    /// The exit code of the command: 0, 1 or 78.
+    /// The exit code of the command: 0, 1, 75 or 78.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Clean => 0,
             Self::Cut => 1,
+            Self::NeverReady => 75,
             Self::Misconfigured => 78,
         }
     }

@@ -5,7 +5,15 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::restart::{HALF_OPEN_AFTER, RESTART, SETTLED_AFTER};
 use super::*;
+use crate::control::Scale;
+
+mod breaker;
+mod chaos;
+mod reload;
+mod scale;
+mod watch;
 
 const KILL: Exit = Exit::Signal(9);
 const CRASH: Exit = Exit::Signal(11);
@@ -14,11 +22,20 @@ fn rules(workers: u32, processes: &[&str]) -> Rules {
     Rules {
         workers,
         worker_readiness: Readiness::Said,
-        processes: processes.iter().map(|name| (*name).to_owned()).collect(),
+        processes: processes.iter().map(|name| ((*name).to_owned(), Readiness::Said)).collect(),
         kill_timeout: Duration::from_secs(30),
         ready_timeout: Duration::from_secs(30),
-        seed: 7,
+        canary: Duration::from_secs(2),
+        hang_timeout: Duration::from_secs(10),
+        silence_tolerated: Some(milliseconds(1500)),
+        max_memory: None,
+        max_requests: None,
+        max_age: None,
     }
+}
+
+fn fleet(rules: Rules) -> Fleet {
+    Fleet::new(rules, fastrand::Rng::with_seed(7))
 }
 
 /// A fleet in a world that carries out every action at once and remembers it.
@@ -26,10 +43,18 @@ struct World {
     fleet: Fleet,
     now: Instant,
     next_pid: i32,
-    running: BTreeMap<i32, Unit>,
+    /// Units and generations by process id.
+    running: BTreeMap<i32, (Unit, u32)>,
     spawned: Vec<(Unit, Instant)>,
     drained: Vec<i32>,
     killed: Vec<i32>,
+    aborted: Vec<i32>,
+    adopted: Vec<u32>,
+    /// How many connections wait at every shard.
+    queued: u32,
+    /// Tickets with what became of them.
+    answers: Vec<(Ticket, Result<(), String>)>,
+    reloads_ended: Vec<Option<ReloadFailure>>,
     steered: Vec<Vec<u32>>,
     all_ready: u32,
     listeners_closed: bool,
@@ -40,13 +65,18 @@ struct World {
 impl World {
     fn new(rules: Rules) -> Self {
         Self {
-            fleet: Fleet::new(rules),
+            fleet: fleet(rules),
             now: Instant::now(),
             next_pid: 100,
             running: BTreeMap::new(),
             spawned: Vec::new(),
             drained: Vec::new(),
             killed: Vec::new(),
+            aborted: Vec::new(),
+            adopted: Vec::new(),
+            queued: 0,
+            answers: Vec::new(),
+            reloads_ended: Vec::new(),
             steered: Vec::new(),
             all_ready: 0,
             listeners_closed: false,
@@ -75,17 +105,31 @@ impl World {
 
     fn act(&mut self, action: Action, events: &mut Vec<Event>) {
         match action {
-            Action::Spawn { unit, .. } => {
-                assert!(self.pid_of(unit).is_none(), "two processes for {unit:?}");
+            Action::Spawn { unit, generation } => {
+                let before = self.running.values().filter(|(running, _)| *running == unit).count();
+                let leaving = self.drained.iter().chain(&self.killed).chain(&self.aborted);
+                let leaving: std::collections::BTreeSet<_> =
+                    leaving.filter(|pid| self.running.get(pid).is_some_and(|(running, _)| *running == unit)).collect();
+                assert!(before <= leaving.len() + 1, "three processes for {unit:?}");
                 self.next_pid += 1;
-                self.running.insert(self.next_pid, unit);
+                self.running.insert(self.next_pid, (unit, generation));
                 self.spawned.push((unit, self.now));
                 events.push(Event::Spawned { unit, pid: self.next_pid });
             }
-            Action::Drain { pid } => {
+            Action::Drain { pid, .. } => {
                 assert!(self.running.contains_key(&pid));
+                self.assert_somebody_serves_beside(pid);
                 self.drained.push(pid);
             }
+            Action::Abort { pid } => {
+                assert!(self.running.contains_key(&pid));
+                self.aborted.push(pid);
+            }
+            Action::LookAtQueue { slot } => events.push(Event::Queue { slot, length: self.queued }),
+            Action::Adopt { slot } => self.adopted.push(slot),
+            Action::Done { ticket } => self.answers.push((ticket, Ok(()))),
+            Action::Failed { ticket, message } => self.answers.push((ticket, Err(message))),
+            Action::ReloadEnded { failure, .. } => self.reloads_ended.push(failure),
             Action::Kill { pid } => {
                 assert!(self.running.contains_key(&pid));
                 self.killed.push(pid);
@@ -105,7 +149,16 @@ impl World {
     }
 
     fn pid_of(&self, unit: Unit) -> Option<i32> {
-        self.running.iter().find(|(_, candidate)| **candidate == unit).map(|(pid, _)| *pid)
+        let is_serving = |pid: &i32| matches!(self.fleet.part(*pid), Some((Part::Serving, _)));
+        let mut running = self.running.iter().filter(|(_, (candidate, _))| *candidate == unit);
+        running.find(|(pid, _)| is_serving(pid)).map(|(pid, _)| *pid)
+    }
+
+    /// The only process of `unit`, whatever it was told.
+    fn only(&self, unit: Unit) -> i32 {
+        let pids: Vec<_> = self.running.iter().filter(|(_, (running, _))| *running == unit).collect();
+        assert_eq!(pids.len(), 1, "{:?}", self.running);
+        *pids[0].0
     }
 
     fn worker(&self, slot: u32) -> i32 {
@@ -127,11 +180,36 @@ impl World {
     /// Lets time go by, waking the fleet whenever it wants to be.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut ticks_at_once = 0;
         while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= end) {
+            ticks_at_once = if due > self.now { 0 } else { ticks_at_once + 1 };
+            assert!(ticks_at_once < 10, "a busy loop: {:?}", self.fleet);
             self.now = self.now.max(due);
             self.happen(Event::Tick);
         }
         self.now = end;
+    }
+
+    /// Everything that runs shows that it is not stuck.
+    fn beat(&mut self) {
+        for pid in self.running.keys().copied().collect::<Vec<_>>() {
+            self.happen(Event::Beat { pid });
+        }
+    }
+
+    /// Of all workers together.
+    fn restarts(&self) -> u64 {
+        (0..self.fleet.slots()).map(|slot| self.fleet.restarts(Unit::Worker(slot))).sum()
+    }
+
+    /// A reload or a restart must not take the last ready worker from a slot that is wanted.
+    fn assert_somebody_serves_beside(&self, pid: i32) {
+        let (Unit::Worker(slot), _) = self.running[&pid] else { return };
+        let place = &self.fleet.workers[slot as usize];
+        let was_ready = place.leaving.iter().any(|leaving| leaving.pid == pid && leaving.was_ready);
+        if was_ready && !self.drained.contains(&pid) && slot < self.fleet.wanted && !self.fleet.is_stopping() {
+            assert!(place.is_ready(), "w{slot} has lost its ready worker");
+        }
     }
 
     /// How long it takes until the unit is started again; the time passes.
@@ -158,7 +236,7 @@ fn is_about(wait: Duration, nominal: Duration) -> bool {
 fn workers_wait_for_the_first_attempt_of_each_process() {
     let mut world = World::new(rules(2, &["redis"]));
     world.happen(Event::Start);
-    assert_eq!(world.running.values().copied().collect::<Vec<_>>(), [Unit::Process(0)]);
+    assert_eq!(world.running.values().copied().collect::<Vec<_>>(), [(Unit::Process(0), 1)]);
     world.say_ready();
     assert_eq!(world.running.len(), 3);
 }
@@ -192,6 +270,8 @@ fn exits_before_ready_double_the_wait_up_to_thirty_seconds() {
     let mut world = World::new(rules(1, &[]));
     world.happen(Event::Start);
     for nominal in [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
+        // So seldom that the breaker has nothing to say.
+        world.pass(Duration::from_secs(16));
         world.exit(world.worker(0), Exit::Code(1));
         let wait = world.time_to_restart(Unit::Worker(0));
         assert!(is_about(wait, milliseconds(nominal)), "{wait:?} is not about {nominal} ms");
@@ -257,7 +337,7 @@ fn the_supervisor_gives_up_with_78_when_every_worker_says_so_at_once() {
         }
     }
     assert!(world.drained.is_empty(), "it served once, so it stays to say what is wrong");
-    let redis = world_without_ready.pid_of(Unit::Process(0)).unwrap();
+    let redis = world_without_ready.only(Unit::Process(0));
     assert_eq!(world_without_ready.drained, [redis]);
     world_without_ready.exit(redis, Exit::Code(0));
     assert_eq!(world_without_ready.outcome, Some(Outcome::Misconfigured));
@@ -357,7 +437,7 @@ fn how_a_drained_worker_ends_decides_the_outcome() {
     for (exit, outcome) in table {
         let mut world = World::ready(rules(1, &[]));
         world.happen(Event::Stop);
-        world.exit(world.worker(0), exit);
+        world.exit(world.only(Unit::Worker(0)), exit);
         assert_eq!(world.outcome, Some(outcome), "{exit:?}");
     }
 }
@@ -414,7 +494,7 @@ fn the_death_of_a_stranger_changes_nothing() {
 
 #[test]
 fn a_failed_start_is_tried_again_with_growing_waits() {
-    let mut fleet = Fleet::new(rules(1, &[]));
+    let mut fleet = fleet(rules(1, &[]));
     let mut now = Instant::now();
     let unit = Unit::Worker(0);
     let spawn = [Action::Spawn { unit, generation: 1 }];

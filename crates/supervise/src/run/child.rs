@@ -1,17 +1,19 @@
 //! A running process as the loop sees it: what it says, and what it is told.
 
-use std::io::{IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use nix::cmsg_space;
 use nix::poll::PollFlags;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg};
 use nix::unistd::Uid;
+use telemetry::Snapshot;
 
 use crate::fleet::{Event, Unit};
-use crate::frame::{self, Decoder, FromWorker, Statistics, ToWorker};
+use crate::frame::{self, Decoder, Dependency, FromWorker, Statistics, ToWorker};
 use crate::stats::ProcessSampler;
 
 /// The longest notification; systemd's own limit is the same.
@@ -27,6 +29,10 @@ pub(super) enum Heard {
     Event(Event),
     /// Something for people.
     Remark(String),
+    /// All metrics of a worker.
+    Metrics { pid: i32, snapshot: Snapshot },
+    /// A worker was asked for the metrics of all.
+    MetricsWanted { pid: i32, request: u64 },
 }
 
 /// One process of this supervisor, from its fork until it is reaped.
@@ -36,8 +42,11 @@ pub(super) struct Child {
     pub(super) pid: i32,
     pub(super) generation: u32,
     pub(super) started: Instant,
+    pub(super) started_at: Timestamp,
     /// The last it sent.
     pub(super) statistics: Option<Statistics>,
+    /// What it depends on, as it last said.
+    pub(super) dependencies: Vec<Dependency>,
     pub(super) sampler: ProcessSampler,
     pub(super) notify: UnixDatagram,
     /// May speak for the process, besides root and the supervisor's own user.
@@ -78,6 +87,28 @@ impl Child {
         self.write();
     }
 
+    /// Whether it understands more than signals.
+    pub(super) fn is_own(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// Hands one of our own workers a listener to empty; false if it cannot take one at this moment.
+    pub(super) fn hand_over(&mut self, listener: BorrowedFd<'_>) -> bool {
+        self.write();
+        let Some(channel) = self.channel.as_mut().filter(|channel| channel.outgoing.is_empty()) else { return false };
+        let mut message = frame::encode(&ToWorker::Adopt);
+        let parts = [IoSlice::new(&message)];
+        let rights = [listener.as_raw_fd()];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let sent =
+            sendmsg::<()>(channel.stream.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&rights)], flags, None);
+        // The descriptor goes with the first byte; what did not fit follows.
+        sent.is_ok_and(|count| {
+            channel.outgoing = message.split_off(count);
+            true
+        })
+    }
+
     /// Takes everything the process has said so far.
     pub(super) fn hear(&mut self, heard: &mut Vec<Heard>) {
         self.write();
@@ -89,8 +120,11 @@ impl Child {
         for _ in 0..READS_PER_TURN {
             let Some(text) = self.next_notification() else { return };
             let pid = self.pid;
-            let ready = text.split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
-            heard.push(Heard::Event(if ready { Event::Ready { pid } } else { Event::Spoke { pid } }));
+            let says = |word: &[u8]| text.split(|&byte| byte == b'\n').any(|line| line == word);
+            heard.push(Heard::Event(if says(b"READY=1") { Event::Ready { pid } } else { Event::Spoke { pid } }));
+            if says(b"WATCHDOG=1") {
+                heard.push(Heard::Event(Event::Beat { pid }));
+            }
         }
     }
 
@@ -124,13 +158,16 @@ impl Child {
         let open = channel.read();
         loop {
             match channel.incoming.next_message() {
-                Ok(Some(FromWorker::Statistics(statistics))) => self.statistics = Some(statistics),
-                Ok(Some(
-                    FromWorker::Drained { cut: 0 }
-                    | FromWorker::Metrics(_)
-                    | FromWorker::Dependencies(_)
-                    | FromWorker::MetricsWanted { .. },
-                )) => {}
+                Ok(Some(FromWorker::Statistics(statistics))) => {
+                    self.statistics = Some(statistics);
+                    heard.push(Heard::Event(Event::Beat { pid: self.pid }));
+                }
+                Ok(Some(FromWorker::Metrics(snapshot))) => heard.push(Heard::Metrics { pid: self.pid, snapshot }),
+                Ok(Some(FromWorker::Dependencies(dependencies))) => self.dependencies = dependencies,
+                Ok(Some(FromWorker::MetricsWanted { request })) => {
+                    heard.push(Heard::MetricsWanted { pid: self.pid, request });
+                }
+                Ok(Some(FromWorker::Drained { cut: 0 })) => {}
                 Ok(Some(FromWorker::Drained { cut })) => {
                     heard.push(Heard::Remark(format!("the worker with pid {} has cut {cut} requests", self.pid)));
                 }

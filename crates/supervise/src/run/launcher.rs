@@ -1,12 +1,14 @@
 //! Starts the process of a unit with everything it inherits.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket, sockopt};
 use nix::unistd::pipe2;
@@ -14,7 +16,7 @@ use nix::unistd::pipe2;
 use super::child::{Channel, Child};
 use crate::child::{Executable, Identity, Launch, SETTINGS_VARIABLE, sealed_settings};
 use crate::fleet::Unit;
-use crate::sockets::Sockets;
+use crate::sockets::{FIRST_GENERATION, Sockets};
 use crate::stats::ProcessSampler;
 use crate::{Error, Program, Spec};
 
@@ -24,55 +26,103 @@ const FIRST_INHERITED: usize = 3;
 /// What is needed to start any process of this supervisor, found and opened once.
 #[derive(Debug)]
 pub(super) struct Launcher {
-    worker: Executable,
+    /// By generation.
+    versions: BTreeMap<u32, Version>,
+    processes: Vec<(Executable, Vec<(OsString, OsString)>)>,
+}
+
+/// What the workers of a generation run, and with what.
+#[derive(Debug)]
+pub(super) struct Version {
+    executable: Executable,
     /// Ours, so it gets the channel and the settings.
     own: bool,
     identity: Option<Identity>,
     settings: OwnedFd,
-    processes: Vec<(Executable, Vec<(OsString, OsString)>)>,
     environment: Vec<(OsString, OsString)>,
-    workers: u32,
-    kill_timeout_ms: u128,
+    kill_timeout: Duration,
+    hang_timeout: Duration,
+}
+
+impl Version {
+    /// Finds the program and the workers' user.
+    fn of(spec: &Spec) -> Result<Self, Error> {
+        let settings = sealed_settings(&spec.settings)
+            .map_err(|source| Error::System { what: "keep the settings in memory", source })?;
+        Ok(Self {
+            executable: Executable::find(&spec.program)?,
+            own: matches!(spec.program, Program::Own { .. }),
+            identity: spec.user.as_deref().map(Identity::of).transpose()?,
+            settings,
+            environment: spec.env.clone(),
+            kill_timeout: spec.kill_timeout,
+            hang_timeout: spec.hang_timeout,
+        })
+    }
 }
 
 impl Launcher {
     /// Finds all programs and the workers' user.
     pub(super) fn new(spec: &Spec) -> Result<Self, Error> {
-        let settings = sealed_settings(&spec.settings)
-            .map_err(|source| Error::System { what: "keep the settings in memory", source })?;
         let processes = spec
             .processes
             .iter()
             .map(|process| Ok((Executable::by_path(&process.program, &process.args)?, process.env.clone())));
-        Ok(Self {
-            worker: Executable::find(&spec.program)?,
-            own: matches!(spec.program, Program::Own { .. }),
-            identity: spec.user.as_deref().map(Identity::of).transpose()?,
-            settings,
-            processes: processes.collect::<Result<_, Error>>()?,
-            environment: spec.env.clone(),
-            workers: spec.workers,
-            kill_timeout_ms: spec.kill_timeout.as_millis(),
-        })
+        let processes = processes.collect::<Result<_, Error>>()?;
+        Ok(Self { versions: BTreeMap::from([(FIRST_GENERATION, Version::of(spec)?)]), processes })
     }
 
-    /// Starts the process of `unit`; gives the pipe with its output, too.
-    pub(super) fn start(&self, unit: Unit, generation: u32, sockets: &Sockets) -> io::Result<(Child, OwnedFd)> {
+    /// Has workers of `generation` run what `spec` says.
+    pub(super) fn prepare(&mut self, generation: u32, spec: &Spec) -> Result<(), Error> {
+        self.versions.insert(generation, Version::of(spec)?);
+        Ok(())
+    }
+
+    /// From now on there are workers of `generation` only.
+    pub(super) fn keep_only(&mut self, generation: u32) {
+        self.versions.retain(|kept, _| *kept == generation);
+    }
+
+    /// Program and arguments of the workers of `generation`.
+    pub(super) fn command(&self, generation: u32) -> Vec<String> {
+        self.versions.get(&generation).map(|version| version.executable.command()).unwrap_or_default()
+    }
+
+    /// The file that the workers of `generation` execute.
+    pub(super) fn executable(&self, generation: u32) -> String {
+        self.versions.get(&generation).map(|version| version.executable.path()).unwrap_or_default()
+    }
+
+    /// Starts the process of `unit`, one of `workers` in all; gives the pipe with its output, too.
+    pub(super) fn start(
+        &self,
+        unit: Unit,
+        generation: u32,
+        workers: u32,
+        sockets: &Sockets,
+    ) -> io::Result<(Child, OwnedFd)> {
         let (output, their_output) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let (notify, notify_name) = notify_socket()?;
         let mut environment = vec![pair("NOTIFY_SOCKET", notify_name)];
-        let (pid, channel) = match unit {
+        let (pid, channel, trusted) = match unit {
             Unit::Worker(slot) => {
-                environment.push(pair("WORKER_GENERATION", generation.to_string()));
-                self.start_worker(slot, environment, &their_output, sockets)?
+                let version = self.versions.get(&generation).ok_or_else(|| io::Error::other("its release is gone"))?;
+                environment.extend([
+                    pair("WORKER_ID", slot.to_string()),
+                    pair("WORKER_GENERATION", generation.to_string()),
+                    pair("BELLWETHER_WORKERS", workers.to_string()),
+                ]);
+                let listeners = sockets.of_slot(slot, generation);
+                let (pid, channel) = version.start(environment, &their_output, &listeners)?;
+                (pid, channel, version.identity.as_ref().map(|identity| identity.uid))
             }
             Unit::Process(index) => {
                 let (executable, own_environment) = &self.processes[index as usize];
                 environment.extend(own_environment.iter().cloned());
                 let output = their_output.as_fd();
                 let inherited = Vec::new();
-                (Launch { executable, environment, identity: None, output, inherited }.start()?, None)
+                (Launch { executable, environment, identity: None, output, inherited }.start()?, None, None)
             }
         };
         let child = Child {
@@ -80,30 +130,28 @@ impl Launcher {
             pid,
             generation,
             started: Instant::now(),
+            started_at: Timestamp::now(),
             statistics: None,
+            dependencies: Vec::new(),
             sampler: ProcessSampler::default(),
             notify,
-            trusted: self.identity.as_ref().map(|identity| identity.uid),
+            trusted,
             channel,
         };
         Ok((child, output))
     }
+}
 
-    fn start_worker(
+impl Version {
+    fn start(
         &self,
-        slot: u32,
         mut environment: Vec<(OsString, OsString)>,
         output: &OwnedFd,
-        sockets: &Sockets,
+        listeners: &[(&str, BorrowedFd<'_>)],
     ) -> io::Result<(i32, Option<Channel>)> {
-        let listeners = sockets.of_slot(slot);
         let names: Vec<_> = listeners.iter().map(|(name, _)| *name).collect();
         environment.extend(self.environment.iter().cloned());
-        environment.extend([
-            pair("WORKER_ID", slot.to_string()),
-            pair("LISTEN_FDS", listeners.len().to_string()),
-            pair("LISTEN_FDNAMES", names.join(":")),
-        ]);
+        environment.extend([pair("LISTEN_FDS", listeners.len().to_string()), pair("LISTEN_FDNAMES", names.join(":"))]);
         let mut inherited: Vec<_> = listeners.iter().map(|(_, listener)| *listener).collect();
         let channel = if self.own { Some(UnixStream::pair()?) } else { None };
         if let Some((ours, theirs)) = &channel {
@@ -113,13 +161,14 @@ impl Launcher {
             environment.extend([
                 pair("BELLWETHER_CHANNEL_FD", next.to_string()),
                 pair(SETTINGS_VARIABLE, (next + 1).to_string()),
-                pair("BELLWETHER_WORKERS", self.workers.to_string()),
-                pair("BELLWETHER_KILL_TIMEOUT_MS", self.kill_timeout_ms.to_string()),
+                pair("BELLWETHER_KILL_TIMEOUT_MS", self.kill_timeout.as_millis().to_string()),
             ]);
             inherited.extend([theirs.as_fd(), self.settings.as_fd()]);
+        } else {
+            environment.push(pair("WATCHDOG_USEC", self.hang_timeout.as_micros().to_string()));
         }
         let launch = Launch {
-            executable: &self.worker,
+            executable: &self.executable,
             environment,
             identity: self.identity.as_ref(),
             output: output.as_fd(),

@@ -1,17 +1,26 @@
-//! Puts together what `status` shows.
+//! Puts together what `status` and `describe` show.
 
 use std::time::Instant;
 
 use super::Running;
 use super::child::Child;
-use crate::fleet::Unit;
-use crate::status::{HostStatus, ProcessStatus, SCHEMA, Status, SupervisorState, SupervisorStatus, WorkerStatus};
+use crate::fleet::{Part, Unit};
+use crate::status::{
+    DESCRIBE_SCHEMA, DependencyStatus, Description, HostStatus, LastExit, ProcessStatus, SCHEMA, State, Status,
+    SupervisorState, SupervisorStatus, WorkerStatus,
+};
 
-impl<F> Running<F> {
+impl Running<'_> {
     /// From memory alone, so that a hung worker makes nobody wait.
     pub(super) fn status(&self) -> Status {
         let now = Instant::now();
-        let state = if self.fleet.is_stopping() { SupervisorState::Draining } else { SupervisorState::Running };
+        let state = if self.fleet.is_stopping() {
+            SupervisorState::Draining
+        } else if self.fleet.is_reloading() {
+            SupervisorState::Reloading
+        } else {
+            SupervisorState::Running
+        };
         Status {
             schema: SCHEMA.to_owned(),
             supervisor: SupervisorStatus {
@@ -20,26 +29,63 @@ impl<F> Running<F> {
                 uptime_seconds: seconds(self.started, now),
                 generation: self.fleet.generation(),
                 state,
-                listen: self.addresses.clone(),
-                workers_wanted: self.spec.workers,
+                listen: self.sockets.addresses(self.fleet.generation()),
+                workers_wanted: self.fleet.wanted(),
             },
-            workers: (0..self.spec.workers).map(|slot| self.worker_status(slot, now)).collect(),
+            workers: (0..self.fleet.slots()).flat_map(|slot| self.slot_status(slot, now)).collect(),
             processes: (0..self.spec.processes.len() as u32).map(|index| self.process_status(index, now)).collect(),
             host: HostStatus::default(),
-            dependencies: Vec::new(),
+            dependencies: self.dependencies(),
         }
     }
 
-    fn worker_status(&self, slot: u32, now: Instant) -> WorkerStatus {
+    /// The worker in `slot` in full, if there is such a slot.
+    pub(super) fn description(&self, slot: u32) -> Option<Description> {
+        let now = Instant::now();
+        let worker = self.slot_status(slot, now).into_iter().next()?;
+        let child = self.serving(Unit::Worker(slot));
+        Some(Description {
+            schema: DESCRIBE_SCHEMA.to_owned(),
+            worker,
+            command: self.launcher.command(self.fleet.generation_of(Unit::Worker(slot))),
+            executable: self.launcher.executable(self.fleet.generation_of(Unit::Worker(slot))),
+            user: self.spec.user.clone(),
+            started_at: child.map(|child| format!("{:.0}", child.started_at)),
+            listen: self.sockets.addresses(self.fleet.generation_of(Unit::Worker(slot))),
+            exits: self.exits_of(slot).cloned().collect(),
+            metrics: Vec::new(),
+        })
+    }
+
+    /// The one that counts, then its successor, then those that are about to end. A slot that is not wanted is shown for as
+    /// long as it has a process.
+    fn slot_status(&self, slot: u32, now: Instant) -> Vec<WorkerStatus> {
         let unit = Unit::Worker(slot);
-        let child = self.child(unit);
+        let mut others = Vec::new();
+        for child in self.children.iter().filter(|child| child.unit == unit) {
+            match self.fleet.part(child.pid) {
+                Some((Part::Serving, _)) | None => {}
+                Some((_, state)) => others.push(self.worker_status(slot, Some(child), state, now)),
+            }
+        }
+        let serving = self.serving(unit);
+        if serving.is_none() && others.len() == 1 && self.fleet.state(unit) == State::Draining {
+            return others;
+        }
+        let is_shown = slot < self.fleet.wanted() || serving.is_some();
+        let first = is_shown.then(|| self.worker_status(slot, serving, self.fleet.state(unit), now));
+        first.into_iter().chain(others).collect()
+    }
+
+    fn worker_status(&self, slot: u32, child: Option<&Child>, state: State, now: Instant) -> WorkerStatus {
+        let unit = Unit::Worker(slot);
         let usage = child.map(|child| child.sampler.usage()).unwrap_or_default();
         let statistics = child.and_then(|child| child.statistics);
         WorkerStatus {
             id: slot,
             pid: child.map(|child| child.pid),
-            generation: child.map_or(self.fleet.generation(), |child| child.generation),
-            state: self.fleet.state(unit),
+            generation: child.map_or_else(|| self.fleet.generation_of(unit), |child| child.generation),
+            state,
             restarts: self.fleet.restarts(unit),
             uptime_seconds: child.map(|child| seconds(child.started, now)),
             cpu_percent: usage.cpu_percent.map(rounded),
@@ -49,14 +95,18 @@ impl<F> Running<F> {
             requests_per_second: statistics.map(|statistics| rounded(statistics.requests_per_second)),
             p99_seconds: statistics.and_then(|statistics| statistics.p99_seconds),
             loop_lag_seconds: statistics.map(|statistics| statistics.loop_lag_seconds),
-            last_exit: self.last_exits[slot as usize].clone(),
-            reason: None,
+            last_exit: self.exits_of(slot).next_back().cloned(),
+            reason: self.fleet.reason(unit).map(str::to_owned),
         }
+    }
+
+    fn exits_of(&self, slot: u32) -> impl DoubleEndedIterator<Item = &LastExit> {
+        self.exits.get(slot as usize).into_iter().flatten()
     }
 
     fn process_status(&self, index: u32, now: Instant) -> ProcessStatus {
         let unit = Unit::Process(index);
-        let child = self.child(unit);
+        let child = self.children.iter().find(|child| child.unit == unit);
         ProcessStatus {
             name: self.fleet.name(unit),
             pid: child.map(|child| child.pid),
@@ -66,8 +116,31 @@ impl<F> Running<F> {
         }
     }
 
-    fn child(&self, unit: Unit) -> Option<&Child> {
-        self.children.iter().find(|child| child.unit == unit)
+    /// What the workers that serve have told, by name.
+    fn dependencies(&self) -> Vec<DependencyStatus> {
+        let mut all: Vec<DependencyStatus> = Vec::new();
+        let serves = |child: &&Child| matches!(self.fleet.part(child.pid), Some((Part::Serving, _)));
+        for told in self.children.iter().filter(serves).flat_map(|child| &child.dependencies) {
+            let reached = u32::from(told.works);
+            match all.iter_mut().find(|known| known.name == told.name) {
+                Some(known) => {
+                    known.reached_by += reached;
+                    known.workers += 1;
+                }
+                None => all.push(DependencyStatus {
+                    name: told.name.clone(),
+                    reached_by: reached,
+                    workers: 1,
+                    detail: told.detail.clone(),
+                }),
+            }
+        }
+        all
+    }
+
+    fn serving(&self, unit: Unit) -> Option<&Child> {
+        let serves = |child: &&Child| matches!(self.fleet.part(child.pid), Some((Part::Serving, _)));
+        self.children.iter().filter(|child| child.unit == unit).find(serves)
     }
 }
 

@@ -25,10 +25,8 @@ const HANDLED: [Signal; 10] = [
 /// What to tell somebody whose signal does not do what they hoped for.
 pub(super) fn why_ignored(signal: Signal) -> &'static str {
     match signal {
-        Signal::SIGHUP => "a new configuration takes effect at the next start",
         Signal::SIGUSR1 => "the log goes to standard output, so there is no file to reopen",
         Signal::SIGUSR2 => "a new supervisor takes over by stop and start",
-        Signal::SIGTTIN | Signal::SIGTTOU => "the number of workers is chosen at the start",
         _ => "it has no meaning here",
     }
 }

@@ -28,7 +28,7 @@ fn accept_all(listeners: &[TcpListener], counts: &mut [u32]) {
 
 /// Copies of the shards of the first address, as workers would have them.
 fn shards(sockets: &Sockets, workers: u32) -> Vec<TcpListener> {
-    (0..workers).map(|slot| sockets.of_slot(slot)[0].1.try_clone_to_owned().unwrap().into()).collect()
+    (0..workers).map(|slot| sockets.of_slot(slot, 1)[0].1.try_clone_to_owned().unwrap().into()).collect()
 }
 
 /// Connects `count` times, a few at a time, and says how many each slot got.
@@ -37,7 +37,7 @@ fn spread(sockets: &Sockets, workers: u32, count: u32) -> Vec<u32> {
     let mut counts = vec![0; workers as usize];
     for _ in 0..count / 100 {
         let connections: Vec<_> =
-            (0..100).map(|_| TcpStream::connect(&sockets.addresses()[0]).expect("nobody is refused")).collect();
+            (0..100).map(|_| TcpStream::connect(&sockets.addresses(1)[0]).expect("nobody is refused")).collect();
         accept_all(&listeners, &mut counts);
         drop(connections);
     }
@@ -68,10 +68,10 @@ fn connections_go_to_the_named_slots_only_and_back_to_all() {
 #[test]
 fn the_system_chooses_one_port_for_all_slots() {
     let sockets = Sockets::bind(&spec(3, &["127.0.0.1:0", "[::1]:0"])).unwrap();
-    let addresses = sockets.addresses();
+    let addresses = sockets.addresses(1);
     assert!(!addresses[0].ends_with(":0") && !addresses[1].ends_with(":0"), "{addresses:?}");
     for slot in 0..3 {
-        let of_slot = sockets.of_slot(slot);
+        let of_slot = sockets.of_slot(slot, 1);
         assert_eq!(of_slot.len(), 2);
         let local = TcpListener::from(of_slot[0].1.try_clone_to_owned().unwrap()).local_addr().unwrap();
         assert_eq!(local.to_string(), addresses[0]);
@@ -81,10 +81,10 @@ fn the_system_chooses_one_port_for_all_slots() {
 #[test]
 fn a_taken_port_is_refused_with_its_holder_though_both_would_share_it() {
     let first = Sockets::bind(&spec(2, &["127.0.0.1:0"])).unwrap();
-    let Err(Error::AddressTaken { address, holder }) = Sockets::bind(&spec(2, &[&first.addresses()[0]])) else {
+    let Err(Error::AddressTaken { address, holder }) = Sockets::bind(&spec(2, &[&first.addresses(1)[0]])) else {
         panic!("two supervisors share an address");
     };
-    assert_eq!(address, first.addresses()[0]);
+    assert_eq!(address, first.addresses(1)[0]);
     let own = format!("(pid {})", std::process::id());
     assert!(holder.as_ref().is_some_and(|holder| holder.ends_with(&own)), "{holder:?}");
 }
@@ -94,7 +94,7 @@ fn the_admin_socket_is_one_for_all_slots_and_comes_last() {
     let mut spec = spec(2, &["127.0.0.1:0"]);
     spec.admin_listen = Some("127.0.0.1:0".parse().unwrap());
     let sockets = Sockets::bind(&spec).unwrap();
-    let names: Vec<_> = sockets.of_slot(1).iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = sockets.of_slot(1, 1).iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["http", "admin"]);
     assert!(sockets.admin_address().is_some_and(|address| address.port() != 0));
 
@@ -120,7 +120,7 @@ fn a_unix_socket_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
 fn queued_connections_outlive_the_worker_that_did_not_accept_them() {
     let sockets = Sockets::bind(&spec(1, &["127.0.0.1:0"])).unwrap();
     let worker = shards(&sockets, 1);
-    let queued: Vec<_> = (0..50).map(|_| TcpStream::connect(&sockets.addresses()[0]).unwrap()).collect();
+    let queued: Vec<_> = (0..50).map(|_| TcpStream::connect(&sockets.addresses(1)[0]).unwrap()).collect();
     drop(worker);
     let mut counts = [0];
     accept_all(&shards(&sockets, 1), &mut counts);

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::SIGTERM;
-use supervise::frame::{Decoder, FromWorker, Statistics, ToWorker, encode, greeting};
+use supervise::frame::{Decoder, DrainKind, FromWorker, Statistics, ToWorker, encode, greeting};
 use supervise::worker_side::{Inherited, set_process_name};
-use supervise::{AuxiliaryProcess, Program, Spec, Supervisor};
+use supervise::{AuxiliaryProcess, Hooks, Program, Spec, Supervisor};
 
 /// Runs a supervisor as the words say, e.g. `directory=/tmp/x workers=2 kill_timeout_ms=500`.
 pub(crate) fn supervisor(words: &[String]) -> u8 {
@@ -38,14 +38,22 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
     spec.user = word("user").map(str::to_owned);
     spec.kill_timeout = milliseconds("kill_timeout_ms").unwrap_or(Duration::from_secs(5));
     spec.ready_timeout = milliseconds("ready_timeout_ms").unwrap_or(Duration::from_secs(10));
+    spec.canary = milliseconds("canary_ms").unwrap_or(Duration::from_millis(200));
+    spec.hang_timeout = milliseconds("hang_timeout_ms").unwrap_or(Duration::from_secs(10));
+    spec.recycling.max_memory = word("max_memory").map(|bytes| bytes.parse().unwrap());
     spec.min_uptime = milliseconds("min_uptime_ms").unwrap_or(Duration::from_secs(1));
     if let Some(name) = word("process") {
         let (name, program) = (name.to_owned(), own.into());
         let args = vec!["role-process".into()];
         spec.processes.push(AuxiliaryProcess { name, program, args, env: Vec::new(), notifies: true });
     }
-    let outcome = Supervisor::bind(spec)
-        .and_then(|supervisor| supervisor.run(|status| format!("READY {}\n", status.supervisor.listen[0])));
+    let again = spec.clone();
+    let outcome = Supervisor::bind(spec).and_then(|supervisor| {
+        supervisor.run(Hooks {
+            on_ready: Box::new(|status| format!("READY {}\n", status.supervisor.listen[0])),
+            respec: Box::new(move |binary| respec(&directory, &again, binary)),
+        })
+    });
     match outcome {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
@@ -53,6 +61,24 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// What a reload finds: the same, but for what a file `reload` in `directory` says, as `workers=3 listen=127.0.0.1:0`.
+fn respec(directory: &Path, before: &Spec, binary: Option<&Path>) -> Result<Spec, String> {
+    let mut spec = before.clone();
+    let text = fs::read_to_string(directory.join("reload")).unwrap_or_default();
+    for word in text.split_whitespace() {
+        match word.split_once('=').ok_or_else(|| format!("reload:1: {word} is no assignment"))? {
+            ("workers", count) => spec.workers = count.parse().unwrap(),
+            ("listen", address) => spec.listen.push(address.parse().unwrap()),
+            ("ready_timeout_ms", ms) => spec.ready_timeout = Duration::from_millis(ms.parse().unwrap()),
+            (name, _) => return Err(format!("reload:1: there is no key {name}")),
+        }
+    }
+    if let (Some(binary), Program::Own { executable, .. }) = (binary, &mut spec.program) {
+        *executable = binary.to_owned();
+    }
+    Ok(spec)
 }
 
 /// Serves until it is told to drain, unless a file `mode` or `mode-<slot>` in `directory` says otherwise.
@@ -111,8 +137,8 @@ fn serve(inherited: Inherited, mut channel: UnixStream, term: &AtomicBool) -> i3
     let id = inherited.worker_id;
     let in_flight = Arc::new(AtomicU32::new(0));
     let mut decoder = Decoder::<ToWorker>::new();
-    let mut told_to_drain = false;
-    while !(told_to_drain && term.load(Ordering::SeqCst)) {
+    let (mut told_to_drain, mut kind) = (false, DrainKind::Stop);
+    while !(told_to_drain && (kind == DrainKind::Reload || term.load(Ordering::SeqCst))) {
         let flags = PollFlags::POLLIN;
         let mut watched = [PollFd::new(listener.as_fd(), flags), PollFd::new(channel.as_fd(), flags)];
         let _ = poll(&mut watched, PollTimeout::from(20_u8));
@@ -123,7 +149,9 @@ fn serve(inherited: Inherited, mut channel: UnixStream, term: &AtomicBool) -> i3
             Ok(count) => decoder.push(&bytes[..count]),
             Err(_) => {}
         }
-        told_to_drain |= matches!(decoder.next_message().unwrap(), Some(ToWorker::Drain { .. }));
+        if let Some(ToWorker::Drain { kind: told }) = decoder.next_message().unwrap() {
+            (told_to_drain, kind) = (true, told);
+        }
     }
     accept_all(&listener, id, &in_flight);
     drop(listener);

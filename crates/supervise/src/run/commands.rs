@@ -1,0 +1,236 @@
+//! What clients ask for, and what becomes of it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{Running, rules};
+use crate::clients::{Asked, ClientId};
+use crate::control::{Reply, Request, Scale};
+use crate::fleet::{Event, ReloadFailure};
+use crate::{Program, Spec};
+
+/// More workers than this are a mistake.
+const MOST_WORKERS: u32 = 1024;
+
+/// How long the log-writer may take to repeat what a failed worker wrote.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Exit codes of commands.
+mod code {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const ROLLED_BACK: u8 = 4;
+    pub(super) const BUSY: u8 = 75;
+    pub(super) const MISCONFIGURED: u8 = 78;
+}
+
+/// What was in force before a reload.
+pub(super) struct Previous {
+    spec: Spec,
+    binary: Option<PathBuf>,
+}
+
+/// What a client is told of a reload that failed, once the worker's last words have come or have not.
+pub(super) struct Farewell {
+    client: ClientId,
+    message: String,
+    pid: i32,
+    pub(super) deadline: Instant,
+}
+
+impl Running<'_> {
+    pub(super) fn serve_clients(&mut self, now: Instant) {
+        for asked in self.clients.turn(now) {
+            match asked {
+                Asked::Request(client, request) => self.serve(client, request),
+                Asked::Nonsense(client) => {
+                    let message = format!("supervisor {} does not know this request", self.spec.version);
+                    self.clients.reply(client, &Reply::Failed { code: code::USAGE, message });
+                }
+                Asked::Refused(peer) => self.log.line(&format!("audit: {peer} was refused at the control socket")),
+            }
+        }
+    }
+
+    fn serve(&mut self, client: ClientId, request: Request) {
+        match request {
+            Request::Ping => {
+                let pong = Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.spec.version.clone() };
+                self.clients.reply(client, &pong);
+            }
+            Request::Status => {
+                let status = Reply::Status(Box::new(self.status()));
+                self.clients.reply(client, &status);
+            }
+            Request::Describe { id } => {
+                let reply = match self.description(id) {
+                    Some(description) => Reply::Description(Box::new(description)),
+                    None => Reply::Failed { code: code::FAILED, message: format!("there is no worker w{id}") },
+                };
+                self.clients.reply(client, &reply);
+            }
+            Request::Logs(_) => self.refuse(client, code::FAILED, "logs are not kept"),
+            request => self.change(client, request),
+        }
+    }
+
+    /// Requests that change something are told to the log with who asked.
+    fn change(&mut self, client: ClientId, request: Request) {
+        if let Some(peer) = self.clients.peer(client) {
+            self.log.line(&format!("audit: {peer} asks for {}", in_words(&request)));
+        }
+        self.clients.keep(client);
+        match request {
+            Request::Stop { now: true } => {
+                self.say("told to end at once");
+                self.happen(Event::StopNow);
+            }
+            Request::Stop { now: false } => self.stop("told to stop"),
+            _ if self.fleet.is_stopping() => self.refuse(client, code::BUSY, "the supervisor is about to end"),
+            Request::Reload { binary } => self.reload(Some(client), binary),
+            Request::Scale(scale) => self.scale(Some(client), scale),
+            Request::Restart { .. } if self.is_reloading() => self.refuse(client, code::BUSY, "a reload is under way"),
+            Request::Restart { id, hard } => {
+                self.happen(Event::Restart { ticket: Some(client.0), slot: id, hard });
+            }
+            Request::Upgrade => self.refuse(client, code::FAILED, "not done yet"),
+            Request::Ping | Request::Status | Request::Describe { .. } | Request::Logs(_) => {}
+        }
+    }
+
+    pub(super) fn scale(&mut self, client: Option<ClientId>, scale: Scale) {
+        let to = match scale {
+            Scale::To(count) => count,
+            Scale::By(difference) => self.fleet.wanted().saturating_add_signed(difference),
+        };
+        if self.is_reloading() {
+            self.refuse_or_say(client, code::BUSY, "a reload is under way; the number of workers stays");
+        } else if to > MOST_WORKERS {
+            self.refuse_or_say(client, code::USAGE, &format!("there are at most {MOST_WORKERS} workers"));
+        } else if let Err(error) = self.sockets.grow(to) {
+            self.refuse_or_say(client, error.exit_code(), &error.to_string());
+        } else {
+            self.happen(Event::Scale { ticket: client.map(|client| client.0), scale });
+        }
+    }
+
+    /// Signals that come while a reload is under way are one more reload, whatever their number.
+    pub(super) fn reload_by_signal(&mut self) {
+        if self.fleet.is_stopping() {
+            return;
+        }
+        if self.is_reloading() {
+            self.reload_again = true;
+        } else {
+            self.reload(None, None);
+        }
+    }
+
+    /// Validates everything that can be validated before anything changes.
+    fn reload(&mut self, client: Option<ClientId>, binary: Option<PathBuf>) {
+        if self.is_reloading() {
+            return self.refuse_or_say(client, code::BUSY, "a reload is under way");
+        }
+        if binary.is_some() && matches!(self.spec.program, Program::Foreign { .. }) {
+            return self.refuse_or_say(client, code::USAGE, "only our own workers have another executable");
+        }
+        let binary = binary.or_else(|| self.binary.clone());
+        let mut spec = match (self.respec)(binary.as_deref()) {
+            Ok(spec) => spec,
+            Err(problems) => return self.refuse_or_say(client, code::MISCONFIGURED, &problems),
+        };
+        spec.workers = spec.workers.max(1);
+        let generation = self.fleet.next_generation();
+        let prepared = self
+            .sockets
+            .prepare(generation, &spec.listen)
+            .and_then(|()| self.launcher.prepare(generation, &spec))
+            .and_then(|()| self.sockets.grow(spec.workers));
+        if let Err(error) = prepared {
+            self.keep_only_what_serves();
+            return self.refuse_or_say(client, error.exit_code(), &error.to_string());
+        }
+        if let Err(error) = self.sockets.steer(self.fleet.steered()) {
+            self.say(&format!("connections cannot be steered to the ready workers: {error}"));
+        }
+        let rules = Box::new(rules(&spec));
+        let spec = std::mem::replace(&mut self.spec, spec);
+        self.previous = Some(Previous { spec, binary: std::mem::replace(&mut self.binary, binary) });
+        self.happen(Event::Reload { ticket: client.map(|client| client.0), rules });
+    }
+
+    pub(super) fn end_reload(&mut self, client: Option<ClientId>, failure: Option<ReloadFailure>) {
+        let previous = self.previous.take();
+        if let (Some(previous), true) = (previous, failure.is_some()) {
+            (self.spec, self.binary) = (previous.spec, previous.binary);
+        }
+        self.keep_only_what_serves();
+        self.plan_schedule();
+        match (client, failure) {
+            (Some(client), None) => self.clients.conclude(client, &Reply::Done),
+            (Some(client), Some(ReloadFailure { message, pid })) => {
+                let deadline = Instant::now() + LAST_WORDS_WITHIN;
+                self.farewell = Some(Farewell { client, message, pid: pid.unwrap_or_default(), deadline });
+            }
+            (None, _) => {}
+        }
+        self.reload_again_if_wanted();
+    }
+
+    fn keep_only_what_serves(&mut self) {
+        let generation = self.fleet.generation();
+        self.sockets.keep_only(generation);
+        self.launcher.keep_only(generation);
+    }
+
+    /// Tells a client how its reload failed, with what the worker wrote last.
+    pub(super) fn say_farewell(&mut self, now: Instant) {
+        if self.farewell.as_ref().is_none_or(|farewell| now < farewell.deadline) {
+            return;
+        }
+        if let Some(Farewell { client, message, .. }) = self.farewell.take() {
+            self.clients.conclude(client, &Reply::Failed { code: code::ROLLED_BACK, message });
+        }
+        self.reload_again_if_wanted();
+    }
+
+    /// A reload is over when its client knows.
+    fn is_reloading(&self) -> bool {
+        self.fleet.is_reloading() || self.farewell.is_some()
+    }
+
+    fn reload_again_if_wanted(&mut self) {
+        if self.reload_again && !self.is_reloading() {
+            self.reload_again = false;
+            self.reload_by_signal();
+        }
+    }
+
+    fn refuse_or_say(&mut self, client: Option<ClientId>, code: u8, message: &str) {
+        match client {
+            Some(client) => self.refuse(client, code, message),
+            None => self.say(message),
+        }
+    }
+
+    fn refuse(&mut self, client: ClientId, code: u8, message: &str) {
+        self.clients.conclude(client, &Reply::Failed { code, message: message.to_owned() });
+    }
+}
+
+fn in_words(request: &Request) -> String {
+    match request {
+        Request::Stop { now: false } => "a stop".to_owned(),
+        Request::Stop { now: true } => "a stop at once".to_owned(),
+        Request::Reload { binary: None } => "a reload".to_owned(),
+        Request::Reload { binary: Some(path) } => format!("a reload with {}", path.display()),
+        Request::Scale(Scale::To(count)) => format!("{count} workers"),
+        Request::Scale(Scale::By(difference)) => format!("{difference:+} workers"),
+        Request::Restart { id, hard } => {
+            let which = id.map_or_else(|| "all workers".to_owned(), |id| format!("w{id}"));
+            format!("a {}restart of {which}", if *hard { "hard " } else { "" })
+        }
+        Request::Upgrade => "an upgrade".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
