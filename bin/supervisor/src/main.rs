@@ -2,10 +2,15 @@
 
 mod arguments;
 mod commands;
+mod describe;
+#[cfg(test)]
+mod examples;
 mod exit;
+mod figures;
 mod output;
 mod running;
 mod settings;
+mod signals;
 mod table;
 mod worker;
 

@@ -64,7 +64,18 @@ fn wrong_usage_ends_with_2_and_a_suggestion() {
 
 #[test]
 fn every_verb_that_needs_a_supervisor_ends_with_3_without_one() {
-    for verb in [&["status"][..], &["status", "--json"], &["ls"], &["ping"], &["stop"], &["stop", "--now"]] {
+    let verbs = [
+        &["status"][..],
+        &["status", "--json"],
+        &["status", "--watch"],
+        &["ls"],
+        &["describe", "w0"],
+        &["describe", "0", "--json"],
+        &["ping"],
+        &["stop"],
+        &["stop", "--now"],
+    ];
+    for verb in verbs {
         let ended = Shell::new().run(verb);
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{verb:?}");
         assert!(ended.stderr.contains("no supervisor is running"), "{verb:?}: {}", ended.stderr);
