@@ -12,6 +12,7 @@ mod running;
 mod settings;
 mod signals;
 mod table;
+mod top;
 mod worker;
 
 use std::process::ExitCode;

@@ -83,6 +83,15 @@ fn every_verb_that_needs_a_supervisor_ends_with_3_without_one() {
 }
 
 #[test]
+fn top_without_a_terminal_ends_with_2_and_names_what_works() {
+    for verb in ["top", "monit"] {
+        let ended = Shell::new().run(&[verb]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{verb}");
+        assert!(ended.stderr.contains("status --watch"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn an_invalid_configuration_ends_every_command_with_78_and_all_mistakes() {
     let shell = Shell::new();
     shell.write("bellwether.toml", "[supervisor]\nworkres = 4\n[http]\nkeep_alive = 5\n");
