@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Gid, Uid, User};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Program};
 
@@ -25,26 +26,26 @@ const NOT_PASSED_ON: [&str; 6] =
     ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", SETTINGS_VARIABLE];
 
 /// What to execute, found once.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Executable {
     arguments: Vec<CString>,
     image: Image,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Image {
     /// The file as it was when it was opened, whatever lies at its path now.
-    Pinned(OwnedFd),
+    Pinned(#[serde(with = "crate::descriptor")] OwnedFd),
     /// Scripts need a path: their interpreter cannot read a descriptor that is closed on exec.
     Path(CString),
 }
 
 /// The user a process runs as, resolved before the fork because look-ups allocate and may block.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    pub(crate) uid: Uid,
-    pub(crate) gid: Gid,
-    pub(crate) groups: Vec<Gid>,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
 }
 
 /// One process to be started.
@@ -111,7 +112,8 @@ impl Identity {
         let name = c_string(OsStr::new(name)).map_err(|_| no_such_user())?;
         let groups = nix::unistd::getgrouplist(&name, user.gid)
             .map_err(|errno| Error::System { what: "list the groups of the workers' user", source: errno.into() })?;
-        Ok(Self { uid: user.uid, gid: user.gid, groups })
+        let groups = groups.into_iter().map(Gid::as_raw).collect();
+        Ok(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
     }
 }
 

@@ -31,12 +31,14 @@ const UNREAD_BYTES: usize = 1 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The control socket with everybody connected to it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Clients {
+    #[serde(with = "crate::descriptor")]
     listener: UnixListener,
     path: PathBuf,
     connections: Vec<Connection>,
     next_id: u64,
+    #[serde(with = "crate::moment::option")]
     accept_after: Option<Instant>,
     lock: StateLock,
 }
@@ -69,13 +71,15 @@ pub(crate) enum Asked {
     Refused(Peer),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Connection {
     id: ClientId,
     peer: Peer,
+    #[serde(with = "crate::descriptor")]
     stream: UnixStream,
     requests: Decoder<Request>,
     outgoing: Vec<u8>,
+    #[serde(with = "crate::moment")]
     last_heard: Instant,
     /// It has asked for something that takes its time.
     waits: bool,

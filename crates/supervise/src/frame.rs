@@ -135,7 +135,8 @@ pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Collects bytes and hands out the messages they make up.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Decoder<T> {
     buffer: Vec<u8>,
     greeted: bool,

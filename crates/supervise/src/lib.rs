@@ -3,6 +3,7 @@
 mod child;
 mod clients;
 pub mod control;
+mod descriptor;
 mod error;
 mod fleet;
 pub mod frame;

@@ -9,15 +9,32 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Error;
+use crate::{Error, descriptor};
 
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// The exclusive right to a state directory or a control socket; given up when it is dropped or the process dies.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: Flock<File>,
+    file: Flock<File>,
+}
+
+/// The descriptor is the lock, so whoever has it has the right.
+impl Serialize for StateLock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        descriptor::serialize(&*self.file, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StateLock {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let file: File = descriptor::deserialize(deserializer)?;
+        let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        locked.map(|file| Self { file }).map_err(|(_, errno)| D::Error::custom(errno))
+    }
 }
 
 impl StateLock {
@@ -35,7 +52,7 @@ impl StateLock {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 leave_pid(&mut file).map_err(cannot_create)?;
-                Ok(Self { _file: file })
+                Ok(Self { file })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 Err(Error::AlreadyRunning { path: path.to_owned(), pid: read_pid(file) })

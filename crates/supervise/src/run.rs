@@ -41,8 +41,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// What the log-writer gets to write the last lines.
 const LAST_LINES_WITHIN: Duration = Duration::from_millis(1200);
 
-/// A loop that runs so much later than it should was not running: the machine was suspended, or this process was stopped.
-const ASLEEP_AFTER: Duration = Duration::from_secs(1);
+/// Something happens every second at least. If nothing has for so long, this process was not running: it was stopped, or its
+/// machine or its container was.
+const ASLEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// Workers that report every second get no new connections after this long without a word.
 const SILENCE_TOLERATED: Duration = Duration::from_millis(1500);
@@ -123,6 +124,7 @@ impl Supervisor {
             children: Vec::new(),
             exits: Vec::new(),
             started: now,
+            last_event: now,
             next_sample: now + SAMPLE_EVERY,
             next_in_schedule: None,
             out_of_memory_kills: stats::out_of_memory_kills(),
@@ -152,6 +154,7 @@ struct Running<'a> {
     /// By slot, the newest last.
     exits: Vec<VecDeque<LastExit>>,
     started: Instant,
+    last_event: Instant,
     next_sample: Instant,
     /// When the schedule asks for new workers.
     next_in_schedule: Option<Timestamp>,
@@ -188,12 +191,8 @@ impl Running<'_> {
                 self.leave(outcome);
                 return outcome;
             }
-            let due = Instant::now() + self.patience();
-            let awake = self.wait(due);
+            let awake = self.wait();
             let now = Instant::now();
-            if now > due + ASLEEP_AFTER {
-                self.happen(Event::Woke);
-            }
             if awake.contains(&Awake::Signals) {
                 self.take_signals();
             }
@@ -211,8 +210,8 @@ impl Running<'_> {
         }
     }
 
-    /// Sleeps until something happens or `due` has come.
-    fn wait(&self, due: Instant) -> Vec<Awake> {
+    /// Sleeps until something happens or is due.
+    fn wait(&self) -> Vec<Awake> {
         let mut who = vec![Awake::Signals];
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if let Some(socket) = self.log.wants_room() {
@@ -230,7 +229,7 @@ impl Running<'_> {
             }
         }
         // Rounded up, lest the last part of a millisecond be spent in a busy loop.
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let left = self.patience() + Duration::from_millis(1);
         // An interruption reports nothing; the signal's byte waits in its pipe.
         let _ = poll(&mut watched, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         let ready = watched.iter().map(|descriptor| descriptor.any().unwrap_or(false));
@@ -247,6 +246,11 @@ impl Running<'_> {
     /// Feeds the fleet and does what it says, until nothing follows any more.
     fn happen(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
+        let now = Instant::now();
+        if now.saturating_duration_since(self.last_event) > ASLEEP_AFTER {
+            events.push_front(Event::Woke);
+        }
+        self.last_event = now;
         while let Some(event) = events.pop_front() {
             for action in self.fleet.on(event, Instant::now()) {
                 events.extend(self.act(action));

@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions, parse_crontab_with};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A cron expression: minute, hour, day of month, month and day of week, in the system's time zone unless one follows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Schedule {
     text: String,
     crontab: Crontab,
@@ -28,6 +30,20 @@ impl FromStr for Schedule {
         options.fallback_timezone_option = FallbackTimezoneOption::System;
         let crontab = parse_crontab_with(text, options).map_err(|error| error.to_string())?;
         Ok(Self { text: text.to_owned(), crontab })
+    }
+}
+
+impl TryFrom<String> for Schedule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Schedule> for String {
+    fn from(schedule: Schedule) -> Self {
+        schedule.text
     }
 }
 

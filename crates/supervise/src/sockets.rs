@@ -21,6 +21,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen, setsockopt, socket, sockopt,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::child::sys;
 use crate::{Error, ListenAddress, Program, Spec, port_holder, steering};
 
@@ -28,13 +30,13 @@ use crate::{Error, ListenAddress, Program, Spec, port_holder, steering};
 pub(crate) const FIRST_GENERATION: u32 = 1;
 
 /// All listening sockets of one supervisor.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sockets {
     listeners: Vec<(Place, Listener)>,
     /// What workers of a generation inherit, in the order of its `listen`.
     layouts: BTreeMap<u32, Vec<Place>>,
     /// Not sharded: one socket that every worker accepts from.
-    admin: Option<(SocketAddr, OwnedFd)>,
+    admin: Option<Admin>,
     /// Every sharded address has so many shards.
     slots: u32,
     /// Our workers wait for all descriptors at once; a foreign program gets blocking sockets, as it would from systemd.
@@ -42,22 +44,34 @@ pub(crate) struct Sockets {
 }
 
 /// An address as it was asked for, and which of several that were asked for in the same words: port 0 may be, more than once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     address: ListenAddress,
     nth: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Listener {
     Sharded(Sharded),
-    Shared { path: PathBuf, socket: OwnedFd },
+    Shared {
+        path: PathBuf,
+        #[serde(with = "crate::descriptor")]
+        socket: OwnedFd,
+    },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+struct Admin {
+    address: SocketAddr,
+    #[serde(with = "crate::descriptor")]
+    socket: OwnedFd,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Sharded {
     address: SocketAddr,
     /// By slot.
+    #[serde(with = "crate::descriptor::list")]
     shards: Vec<OwnedFd>,
 }
 
@@ -77,7 +91,7 @@ impl Sockets {
             let socket = bind_alone(address)?;
             listen(&socket, Backlog::MAXALLOWABLE).map_err(|errno| not_bound(address, errno))?;
             set_nonblocking(&socket)?;
-            sockets.admin = Some((address_of(&socket, address)?, socket));
+            sockets.admin = Some(Admin { address: address_of(&socket, address)?, socket });
         }
         Ok(sockets)
     }
@@ -136,7 +150,7 @@ impl Sockets {
 
     /// The address of the admin listener as it was bound.
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|(address, _)| *address)
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// What a worker of `generation` in `slot` inherits, with the names it goes by.
@@ -145,7 +159,7 @@ impl Sockets {
             Listener::Sharded(sharded) => ("http", sharded.shards[slot as usize].as_fd()),
             Listener::Shared { socket, .. } => ("http", socket.as_fd()),
         });
-        listeners.chain(self.admin.iter().map(|(_, socket)| ("admin", socket.as_fd()))).collect()
+        listeners.chain(self.admin.iter().map(|admin| ("admin", admin.socket.as_fd()))).collect()
     }
 
     /// The shards of `slot` at which connections wait, with their number.

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Schedule;
 
 /// Everything a supervisor needs to know. [`Spec::new`] fills in the defaults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// What every worker runs.
     pub program: Program,
@@ -80,7 +82,7 @@ impl Spec {
 }
 
 /// When workers are replaced although nothing is wrong with them; one at a time, the successor first.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Recycling {
     /// Resident memory of one worker, in bytes, looked at every second.
     pub max_memory: Option<u64>,
@@ -93,7 +95,7 @@ pub struct Recycling {
 }
 
 /// Files that hold what was captured, rotated by size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFiles {
     /// Where they lie; created with mode 0700.
     pub directory: PathBuf,
@@ -104,7 +106,7 @@ pub struct LogFiles {
 }
 
 /// What a worker runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Program {
     /// Our own worker. Opened once at start and executed from that descriptor ever after, so a crash restart
     /// never picks up a half-installed file. Speaks the channel's protocol and says `READY=1`.
@@ -124,7 +126,7 @@ pub enum Program {
 }
 
 /// A process beside the workers, such as a private Redis or a job runner, restarted by the workers' rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuxiliaryProcess {
     /// Names it in `status` and before its log lines.
     pub name: String,
@@ -139,7 +141,7 @@ pub struct AuxiliaryProcess {
 }
 
 /// Where workers accept connections, written `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/x.sock`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenAddress {
     /// Sharded: one socket per slot. Port 0 lets the system choose.
     Tcp(SocketAddr),

@@ -3,17 +3,27 @@
 use std::fs;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::child::sys;
 
 /// Samples one process; a share of processor time needs two.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ProcessSampler {
-    last: Option<(Instant, f64)>,
+    last: Option<Sample>,
     usage: Usage,
 }
 
+/// Processor seconds used by a moment.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Sample {
+    #[serde(with = "crate::moment")]
+    at: Instant,
+    cpu_seconds: f64,
+}
+
 /// What a process uses; unknown until it was sampled.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) cpu_percent: Option<f64>,
     pub(crate) rss_bytes: Option<u64>,
@@ -24,13 +34,13 @@ impl ProcessSampler {
     pub(crate) fn sample(&mut self, pid: i32, now: Instant) {
         let Some((cpu_seconds, rss_bytes)) = read(pid) else { return };
         self.usage.rss_bytes = Some(rss_bytes);
-        if let Some((then, before)) = self.last {
-            let elapsed = now.saturating_duration_since(then).as_secs_f64();
+        if let Some(before) = self.last {
+            let elapsed = now.saturating_duration_since(before.at).as_secs_f64();
             if elapsed > 0.0 {
-                self.usage.cpu_percent = Some((cpu_seconds - before).max(0.0) / elapsed * 100.0);
+                self.usage.cpu_percent = Some((cpu_seconds - before.cpu_seconds).max(0.0) / elapsed * 100.0);
             }
         }
-        self.last = Some((now, cpu_seconds));
+        self.last = Some(Sample { at: now, cpu_seconds });
     }
 
     pub(crate) fn usage(&self) -> Usage {

@@ -65,7 +65,7 @@ impl<'a> Prepared<'a> {
                 Image::Pinned(descriptor) => descriptor.as_raw_fd(),
                 Image::Path(_) => -1,
             },
-            groups: launch.identity.iter().flat_map(|identity| &identity.groups).map(|group| group.as_raw()).collect(),
+            groups: launch.identity.iter().flat_map(|identity| identity.groups.clone()).collect(),
             complaint,
             parent: nix::unistd::getpid().as_raw(),
         }
@@ -142,7 +142,7 @@ impl<'a> Prepared<'a> {
     #[allow(unsafe_code)]
     fn change_identity(&self) -> nix::Result<()> {
         let Some(identity) = self.launch.identity else { return Ok(()) };
-        let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
+        let (uid, gid) = (identity.uid, identity.gid);
         // SAFETY: `groups` was filled before the fork and outlives the call; the rest are numbers. Groups go first,
         // because changing them needs the privilege that changing the user gives up.
         unsafe {

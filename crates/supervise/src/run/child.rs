@@ -10,6 +10,7 @@ use nix::cmsg_space;
 use nix::poll::PollFlags;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg};
 use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
 use telemetry::Snapshot;
 
 use crate::fleet::{Event, Unit};
@@ -36,11 +37,12 @@ pub(super) enum Heard {
 }
 
 /// One process of this supervisor, from its fork until it is reaped.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Child {
     pub(super) unit: Unit,
     pub(super) pid: i32,
     pub(super) generation: u32,
+    #[serde(with = "crate::moment")]
     pub(super) started: Instant,
     pub(super) started_at: Timestamp,
     /// The last it sent.
@@ -48,15 +50,17 @@ pub(super) struct Child {
     /// What it depends on, as it last said.
     pub(super) dependencies: Vec<Dependency>,
     pub(super) sampler: ProcessSampler,
+    #[serde(with = "crate::descriptor")]
     pub(super) notify: UnixDatagram,
     /// May speak for the process, besides root and the supervisor's own user.
-    pub(super) trusted: Option<Uid>,
+    pub(super) trusted: Option<u32>,
     pub(super) channel: Option<Channel>,
 }
 
 /// The supervisor's end of the socket pair between it and one of our own workers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Channel {
+    #[serde(with = "crate::descriptor")]
     stream: UnixStream,
     incoming: Decoder<FromWorker>,
     outgoing: Vec<u8>,
@@ -150,7 +154,7 @@ impl Child {
     }
 
     fn trusts(&self, sender: Uid) -> bool {
-        sender.is_root() || sender == Uid::effective() || Some(sender) == self.trusted
+        sender.is_root() || sender == Uid::effective() || Some(sender.as_raw()) == self.trusted
     }
 
     fn hear_channel(&mut self, heard: &mut Vec<Heard>) {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, setsockopt, socket, sockopt};
 use nix::unistd::pipe2;
+use serde::{Deserialize, Serialize};
 
 use super::child::{Channel, Child};
 use crate::child::{Executable, Identity, Launch, SETTINGS_VARIABLE, sealed_settings};
@@ -24,7 +25,7 @@ use crate::{Error, Program, Spec};
 const FIRST_INHERITED: usize = 3;
 
 /// What is needed to start any process of this supervisor, found and opened once.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Launcher {
     /// By generation.
     versions: BTreeMap<u32, Version>,
@@ -32,12 +33,13 @@ pub(super) struct Launcher {
 }
 
 /// What the workers of a generation run, and with what.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Version {
     executable: Executable,
     /// Ours, so it gets the channel and the settings.
     own: bool,
     identity: Option<Identity>,
+    #[serde(with = "crate::descriptor")]
     settings: OwnedFd,
     environment: Vec<(OsString, OsString)>,
     kill_timeout: Duration,

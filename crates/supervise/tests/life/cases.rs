@@ -53,9 +53,12 @@ pub(crate) fn all() -> Vec<Case> {
         named(what_a_dead_worker_left_behind_ends_with_it),
         named(workers_run_as_the_chosen_user),
     ]
+    .into_iter()
+    .chain(crate::changes::all())
+    .collect()
 }
 
-fn named<F: Fn() + 'static>(test: F) -> Case {
+pub(crate) fn named<F: Fn() + 'static>(test: F) -> Case {
     let path = type_name::<F>();
     (path.rsplit("::").next().unwrap_or(path), Box::new(test))
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use supervise::control::Client;
-use supervise::status::{State, Status};
+use supervise::control::{Client, Reply, Request};
+use supervise::status::{State, Status, WorkerStatus};
 use tempfile::TempDir;
 
 /// Nothing in these tests takes longer than this unless it hangs.
@@ -111,14 +111,37 @@ impl Supervised {
 
     pub(crate) fn start_in(directory: TempDir, words: &[&str]) -> Self {
         let mut supervised = Self::launch(directory, words);
-        eventually("the supervisor is ready", || supervised.line("READY ").is_some());
-        supervised.address = supervised.line("READY ").unwrap()["READY ".len()..].to_owned();
+        supervised.wait_until_ready();
         supervised
+    }
+
+    /// Starts one by a command of the test's own and waits until it is ready.
+    pub(crate) fn adopt(directory: TempDir, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut supervised = Self::follow(directory, command);
+        supervised.wait_until_ready();
+        supervised
+    }
+
+    /// The only child of the process that was started.
+    pub(crate) fn child_of_starter(&self) -> i32 {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        children.trim().parse().expect("it has one child")
+    }
+
+    fn wait_until_ready(&mut self) {
+        eventually("the supervisor is ready", || self.line("READY ").is_some());
+        self.address = self.line("READY ").unwrap()["READY ".len()..].to_owned();
     }
 
     /// Starts one that may never be ready.
     pub(crate) fn launch(directory: TempDir, words: &[&str]) -> Self {
-        let mut child = command(directory.path(), words).spawn().unwrap();
+        let command = command(directory.path(), words);
+        Self::follow(directory, command)
+    }
+
+    fn follow(directory: TempDir, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn({
@@ -168,6 +191,17 @@ impl Supervised {
     pub(crate) fn replacement(&self, slot: usize, before: i32) -> Option<i32> {
         let worker = &self.status().workers[slot];
         worker.pid.filter(|pid| worker.state == State::Ready && *pid != before)
+    }
+
+    /// The processes of all ready workers, by slot.
+    pub(crate) fn workers(&self) -> Vec<i32> {
+        let ready = |worker: &WorkerStatus| (worker.state == State::Ready).then_some(worker.pid?);
+        self.status().workers.iter().filter_map(ready).collect()
+    }
+
+    /// Asks for a change and waits for its last word.
+    pub(crate) fn change(&self, request: &Request) -> Reply {
+        self.client().command(request).unwrap().map(Result::unwrap).last().expect("there is a last word")
     }
 
     /// How many descriptors the supervisor has open.

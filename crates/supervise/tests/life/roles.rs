@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::SIGTERM;
@@ -102,8 +102,7 @@ pub(crate) fn worker(directory: &str) -> i32 {
     }
     let mut channel = UnixStream::from(inherited.channel.as_ref().unwrap().try_clone().unwrap());
     channel.write_all(&greeting()).unwrap();
-    let statistics = Statistics { connections: 3, requests_total: 7, p99_seconds: Some(0.25), ..Statistics::default() };
-    channel.write_all(&encode(&FromWorker::Statistics(statistics))).unwrap();
+    channel.write_all(&encode(&FromWorker::Statistics(STATISTICS))).unwrap();
     inherited.notify("READY=1\nSTATUS=serving").unwrap();
     if modes.contains("chatter") {
         thread::spawn(|| {
@@ -112,10 +111,41 @@ pub(crate) fn worker(directory: &str) -> i32 {
             }
         });
     }
+    if modes.contains("leak") {
+        thread::spawn(leak);
+    }
+    if modes.contains("orphans") {
+        leave_orphans();
+    }
     if modes.contains("ignore-term") {
         wait_for_ever();
     }
     serve(inherited, channel, &term)
+}
+
+/// What every worker tells of itself.
+const STATISTICS: Statistics = Statistics {
+    connections: 3,
+    requests_total: 7,
+    requests_per_second: 0.0,
+    p99_seconds: Some(0.25),
+    loop_lag_seconds: 0.0,
+};
+
+/// A thousand processes whose parent has ended, each with another exit code.
+fn leave_orphans() {
+    let script = "i=0; while [ $i -lt 1000 ]; do (exec sh -c \"exit $((i % 256))\" &) ; i=$((i + 1)); done";
+    std::process::Command::new("sh").args(["-c", script]).status().unwrap();
+    println!("all orphans were left");
+}
+
+/// 80 MiB more every second.
+fn leak() {
+    let mut leaked = Vec::new();
+    loop {
+        leaked.push(vec![1_u8; 4 << 20]);
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn wait_for_ever() -> ! {
@@ -137,11 +167,16 @@ fn serve(inherited: Inherited, mut channel: UnixStream, term: &AtomicBool) -> i3
     let id = inherited.worker_id;
     let in_flight = Arc::new(AtomicU32::new(0));
     let mut decoder = Decoder::<ToWorker>::new();
+    let mut next_beat = Instant::now();
     let (mut told_to_drain, mut kind) = (false, DrainKind::Stop);
     while !(told_to_drain && (kind == DrainKind::Reload || term.load(Ordering::SeqCst))) {
         let flags = PollFlags::POLLIN;
         let mut watched = [PollFd::new(listener.as_fd(), flags), PollFd::new(channel.as_fd(), flags)];
         let _ = poll(&mut watched, PollTimeout::from(20_u8));
+        if Instant::now() >= next_beat {
+            next_beat = Instant::now() + Duration::from_millis(200);
+            let _ = channel.write_all(&encode(&FromWorker::Statistics(STATISTICS)));
+        }
         accept_all(&listener, id, &in_flight);
         let mut bytes = [0; 1000];
         match channel.read(&mut bytes) {
