@@ -55,8 +55,10 @@ pub(crate) struct Launch<'a> {
     /// Added to this process's environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) identity: Option<&'a Identity>,
-    /// Becomes stdout and stderr; stdin is empty.
-    pub(crate) output: BorrowedFd<'a>,
+    /// Becomes stdout; stdin is empty.
+    pub(crate) stdout: BorrowedFd<'a>,
+    /// Becomes stderr.
+    pub(crate) stderr: BorrowedFd<'a>,
     /// Become the descriptors from 3 on, in this order.
     pub(crate) inherited: Vec<BorrowedFd<'a>>,
 }
@@ -121,7 +123,7 @@ impl Launch<'_> {
     /// Starts the process in a group of its own and returns its id.
     pub(crate) fn start(&self) -> io::Result<i32> {
         let nothing = File::open("/dev/null")?;
-        let mut descriptors = vec![nothing.as_fd(), self.output, self.output];
+        let mut descriptors = vec![nothing.as_fd(), self.stdout, self.stderr];
         descriptors.extend(&self.inherited);
         sys::fork_and_exec(sys::Prepared::new(self, &descriptors, self.environment_block()?))
     }

@@ -66,6 +66,13 @@ pub(crate) struct LogWriter {
     dropped: u64,
 }
 
+/// The ends of the pipes with what one process writes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
 #[derive(Debug)]
 struct Source {
     name: String,
@@ -108,11 +115,13 @@ impl LogWriter {
         }
     }
 
-    /// Has the log-writer read the output of process `pid` from `pipe`, with `name` before each line.
-    pub(crate) fn add_source(&mut self, name: String, pid: i32, pipe: OwnedFd) {
-        let source = Rc::new(Source { name, pid, pipe });
-        self.sources.push(Rc::clone(&source));
-        self.unannounced.push_back(source);
+    /// Has the log-writer read the output of process `pid` from `pipes`, with `name` before each line.
+    pub(crate) fn add_source(&mut self, name: &str, pid: i32, pipes: Pipes) {
+        for pipe in [pipes.stdout, pipes.stderr] {
+            let source = Rc::new(Source { name: name.to_owned(), pid, pipe });
+            self.sources.push(Rc::clone(&source));
+            self.unannounced.push_back(source);
+        }
         self.announce();
     }
 

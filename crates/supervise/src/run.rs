@@ -296,9 +296,9 @@ impl Running<'_> {
 
     fn spawn(&mut self, unit: Unit, generation: u32) -> Event {
         match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
-            Ok((child, output)) => {
+            Ok((child, pipes)) => {
                 let pid = child.pid;
-                self.log.add_source(self.fleet.name(unit), pid, output);
+                self.log.add_source(&self.fleet.name(unit), pid, pipes);
                 self.children.push(child);
                 Event::Spawned { unit, pid }
             }

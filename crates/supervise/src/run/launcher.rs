@@ -17,9 +17,13 @@ use serde::{Deserialize, Serialize};
 use super::child::{Channel, Child};
 use crate::child::{Executable, Identity, Launch, SETTINGS_VARIABLE, sealed_settings};
 use crate::fleet::Unit;
+use crate::log_writer::Pipes;
 use crate::sockets::{FIRST_GENERATION, Sockets};
 use crate::stats::ProcessSampler;
 use crate::{Error, Program, Spec};
+
+/// What a process may write while the log-writer is replaced before it has to wait, per stream.
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// Descriptors a program inherits begin here.
 const FIRST_INHERITED: usize = 3;
@@ -95,16 +99,15 @@ impl Launcher {
         self.versions.get(&generation).map(|version| version.executable.path()).unwrap_or_default()
     }
 
-    /// Starts the process of `unit`, one of `workers` in all; gives the pipe with its output, too.
+    /// Starts the process of `unit`, one of `workers` in all; gives the pipes with its output, too.
     pub(super) fn start(
         &self,
         unit: Unit,
         generation: u32,
         workers: u32,
         sockets: &Sockets,
-    ) -> io::Result<(Child, OwnedFd)> {
-        let (output, their_output) = pipe2(OFlag::O_CLOEXEC)?;
-        fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    ) -> io::Result<(Child, Pipes)> {
+        let (ours, theirs) = output_pipes()?;
         let (notify, notify_name) = notify_socket()?;
         let mut environment = vec![pair("NOTIFY_SOCKET", notify_name)];
         let (pid, channel, trusted) = match unit {
@@ -116,15 +119,15 @@ impl Launcher {
                     pair("BELLWETHER_WORKERS", workers.to_string()),
                 ]);
                 let listeners = sockets.of_slot(slot, generation);
-                let (pid, channel) = version.start(environment, &their_output, &listeners)?;
+                let (pid, channel) = version.start(environment, &theirs, &listeners)?;
                 (pid, channel, version.identity.as_ref().map(|identity| identity.uid))
             }
             Unit::Process(index) => {
                 let (executable, own_environment) = &self.processes[index as usize];
                 environment.extend(own_environment.iter().cloned());
-                let output = their_output.as_fd();
+                let (stdout, stderr) = (theirs.stdout.as_fd(), theirs.stderr.as_fd());
                 let inherited = Vec::new();
-                (Launch { executable, environment, identity: None, output, inherited }.start()?, None, None)
+                (Launch { executable, environment, identity: None, stdout, stderr, inherited }.start()?, None, None)
             }
         };
         let child = Child {
@@ -140,7 +143,7 @@ impl Launcher {
             trusted,
             channel,
         };
-        Ok((child, output))
+        Ok((child, ours))
     }
 }
 
@@ -148,7 +151,7 @@ impl Version {
     fn start(
         &self,
         mut environment: Vec<(OsString, OsString)>,
-        output: &OwnedFd,
+        output: &Pipes,
         listeners: &[(&str, BorrowedFd<'_>)],
     ) -> io::Result<(i32, Option<Channel>)> {
         let names: Vec<_> = listeners.iter().map(|(name, _)| *name).collect();
@@ -173,12 +176,27 @@ impl Version {
             executable: &self.executable,
             environment,
             identity: self.identity.as_ref(),
-            output: output.as_fd(),
+            stdout: output.stdout.as_fd(),
+            stderr: output.stderr.as_fd(),
             inherited,
         };
         let pid = launch.start()?;
         Ok((pid, channel.map(|(ours, _)| Channel::new(ours))))
     }
+}
+
+/// The pipes for the output of a process: our ends, which never wait, and the process's.
+pub(super) fn output_pipes() -> io::Result<(Pipes, Pipes)> {
+    let ((stdout, their_stdout), (stderr, their_stderr)) = (output_pipe()?, output_pipe()?);
+    Ok((Pipes { stdout, stderr }, Pipes { stdout: their_stdout, stderr: their_stderr }))
+}
+
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // The kernel grants users without privileges so much in all and no more; a smaller pipe only holds a smaller burst.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    Ok((ours, theirs))
 }
 
 /// A socket for one process's notifications, with the name it goes by in `NOTIFY_SOCKET`.
