@@ -21,9 +21,23 @@ use crate::{Error, Program};
 /// Where a process finds its settings.
 pub(crate) const SETTINGS_VARIABLE: &str = "BELLWETHER_SETTINGS_FD";
 
+/// Where a supervisor finds what the one before it has left.
+pub(crate) const HANDOVER_VARIABLE: &str = "BELLWETHER_HANDOVER_FD";
+
+/// Set for a supervisor that only shows that it could go on.
+pub(crate) const REHEARSAL_VARIABLE: &str = "BELLWETHER_REHEARSAL";
+
 /// Meant for this process by whoever started it, so its children must not see them.
-const NOT_PASSED_ON: [&str; 6] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", SETTINGS_VARIABLE];
+const NOT_PASSED_ON: [&str; 8] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    SETTINGS_VARIABLE,
+    HANDOVER_VARIABLE,
+    REHEARSAL_VARIABLE,
+];
 
 /// What to execute, found once.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,14 +1,13 @@
 //! Descriptors that outlive an `execve`: serialised as their numbers, and claimed again by whoever reads them.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::child::sys;
+use crate::child::{sealed_settings, sys};
 
 /// A rehearsal reads what another process will be handed; it has none of the descriptors itself.
 static IS_REHEARSAL: AtomicBool = AtomicBool::new(false);
@@ -28,11 +27,8 @@ pub(crate) fn serialize<T: AsFd, S: Serializer>(owner: &T, serializer: S) -> Res
 /// For `#[serde(with = "descriptor")]` on anything that owns one descriptor.
 pub(crate) fn deserialize<'de, T: From<OwnedFd>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let number = RawFd::deserialize(deserializer)?;
-    let claimed = if IS_REHEARSAL.load(Ordering::Relaxed) {
-        File::open("/dev/null").map(OwnedFd::from)
-    } else {
-        sys::own_inherited(number)
-    };
+    let stands_for_nothing = IS_REHEARSAL.load(Ordering::Relaxed);
+    let claimed = if stands_for_nothing { sealed_settings(b"") } else { sys::own_inherited(number) };
     claimed.map(T::from).map_err(|error| D::Error::custom(format_args!("descriptor {number}: {error}")))
 }
 

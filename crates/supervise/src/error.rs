@@ -55,6 +55,12 @@ pub enum Error {
     /// Workers should run as another user, and only root may arrange that.
     #[error("only root may run workers as another user")]
     NotPermitted,
+    /// What the supervisor before this one has left is not understood.
+    #[error("cannot go on where the supervisor before this one stopped: {reason}")]
+    Handover {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refused something that never fails on a healthy machine.
     #[error("cannot {what}: {source}")]
     System {
@@ -74,7 +80,7 @@ impl Error {
             Self::Program { .. } => 69,
             Self::NoSuchUser { .. } => 78,
             Self::NotPermitted => 77,
-            Self::System { .. } => 70,
+            Self::Handover { .. } | Self::System { .. } => 70,
         }
     }
 }

@@ -7,6 +7,7 @@ mod descriptor;
 mod error;
 mod fleet;
 pub mod frame;
+mod handover;
 mod lock;
 mod log_writer;
 mod moment;
@@ -23,8 +24,9 @@ pub mod worker_side;
 
 pub use error::Error;
 pub use fleet::Outcome;
+pub use handover::Handover;
 pub use lock::StateLock;
-pub use run::{Hooks, Supervisor};
+pub use run::{Hooks, Resumed, Supervisor};
 pub use schedule::Schedule;
 pub use spec::{AuxiliaryProcess, ListenAddress, LogFiles, Program, Recycling, Spec};
 pub use tool::hand_settings;

@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 
+use serde::{Deserialize, Serialize};
+
 use crate::child::sys;
 
 /// A log-writer that dies at once is not started again sooner than this after its last start.
@@ -53,15 +55,19 @@ impl Kind {
 }
 
 /// The supervisor's handle on the log-writer. Nothing here blocks.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LogWriter {
+    #[serde(with = "crate::descriptor")]
     socket: OwnedFd,
     pid: i32,
+    #[serde(with = "crate::moment")]
     started: Instant,
     /// Set while no log-writer lives.
+    #[serde(with = "crate::moment::option")]
     restart_at: Option<Instant>,
     sources: Vec<Rc<Source>>,
     /// Sources the log-writer does not know yet because its socket was full.
+    #[serde(skip)]
     unannounced: VecDeque<Rc<Source>>,
     dropped: u64,
 }
@@ -73,10 +79,11 @@ pub(crate) struct Pipes {
     pub(crate) stderr: OwnedFd,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Source {
     name: String,
     pid: i32,
+    #[serde(with = "crate::descriptor")]
     pipe: OwnedFd,
 }
 

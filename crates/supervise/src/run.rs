@@ -7,6 +7,7 @@ mod commands;
 mod launcher;
 mod report;
 mod signals;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,6 +25,8 @@ use self::child::Child;
 use self::commands::{Farewell, Previous};
 use self::launcher::Launcher;
 use self::signals::Signals;
+use self::upgrade::Rehearsal;
+pub use self::upgrade::Resumed;
 use crate::child::sys;
 use crate::clients::{ClientId, Clients};
 use crate::control::{Reply, Scale};
@@ -112,7 +115,7 @@ impl Supervisor {
         let log = LogWriter::start(now).map_err(|source| Error::System { what: "start the log-writer", source })?;
         let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
         let fleet = Fleet::new(rules(&self.spec), fastrand::Rng::new());
-        let running = Running {
+        let mut running = Running {
             spec: self.spec,
             binary: None,
             launcher: self.launcher,
@@ -133,8 +136,12 @@ impl Supervisor {
             previous: None,
             farewell: None,
             reload_again: false,
+            rehearsal: None,
+            executable: own_executable(),
             outcome: None,
         };
+        running.log.line(&format!("supervisor {} (pid {}) starts", running.spec.version, nix::unistd::getpid()));
+        running.happen(Event::Start);
         Ok(running.live())
     }
 }
@@ -168,6 +175,10 @@ struct Running<'a> {
     farewell: Option<Farewell>,
     /// Another reload was asked for by a signal while one was under way.
     reload_again: bool,
+    /// The program that is to take this one's place is being tried.
+    rehearsal: Option<Rehearsal>,
+    /// Where this program lay when it was started, and where the one that takes its place will lie.
+    executable: PathBuf,
     outcome: Option<Outcome>,
 }
 
@@ -183,9 +194,7 @@ enum Awake {
 
 impl Running<'_> {
     fn live(mut self) -> Outcome {
-        self.log.line(&format!("supervisor {} (pid {}) starts", self.spec.version, nix::unistd::getpid()));
         self.plan_schedule();
-        self.happen(Event::Start);
         loop {
             if let Some(outcome) = self.outcome {
                 self.leave(outcome);
@@ -206,6 +215,7 @@ impl Running<'_> {
             self.log.restart_if_due(now);
             self.log.announce();
             self.say_farewell(now);
+            self.end_late_rehearsal(now);
             self.happen(Event::Tick);
         }
     }
@@ -238,8 +248,10 @@ impl Running<'_> {
 
     fn patience(&self) -> Duration {
         let farewell = self.farewell.as_ref().map(|farewell| farewell.deadline);
-        let due = [self.fleet.next_deadline(), self.clients.next_deadline(), self.log.next_deadline(), farewell];
-        let next = due.into_iter().flatten().fold(self.next_sample, Instant::min);
+        let rehearsal = self.rehearsal.as_ref().and_then(Rehearsal::deadline);
+        let others = [self.clients.next_deadline(), self.log.next_deadline(), farewell, rehearsal];
+        let due = [self.fleet.next_deadline()].into_iter().chain(others);
+        let next = due.flatten().fold(self.next_sample, Instant::min);
         next.saturating_duration_since(Instant::now())
     }
 
@@ -348,6 +360,7 @@ impl Running<'_> {
                 }
                 Signal::SIGINT => self.stop("SIGINT"),
                 Signal::SIGHUP => self.reload_by_signal(),
+                Signal::SIGUSR2 => self.begin_upgrade(None),
                 Signal::SIGTTIN => self.scale(None, Scale::By(1)),
                 Signal::SIGTTOU => self.scale(None, Scale::By(-1)),
                 Signal::SIGCHLD | Signal::SIGWINCH => {}
@@ -395,6 +408,8 @@ impl Running<'_> {
             let Some((pid, exit)) = ended else { return };
             if pid == self.log.pid() {
                 self.log.died(now);
+            } else if self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.pid == pid) {
+                self.end_rehearsal(exit);
             } else if let Some(index) = self.children.iter().position(|child| child.pid == pid) {
                 self.bury(index, exit);
             }
@@ -509,6 +524,12 @@ fn rules(spec: &Spec) -> Rules {
         max_requests: spec.recycling.max_requests,
         max_age: spec.recycling.max_age,
     }
+}
+
+/// Where this program lies, as it was found.
+fn own_executable() -> PathBuf {
+    let named = || std::env::args_os().next().unwrap_or_default().into();
+    std::env::current_exe().unwrap_or_else(|_| named())
 }
 
 /// Every connection costs a descriptor, and children inherit the limit.

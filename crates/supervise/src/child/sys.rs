@@ -210,6 +210,43 @@ pub(crate) fn fork_and_exec(prepared: Prepared<'_>) -> io::Result<i32> {
     Ok(forked?)
 }
 
+/// Becomes another program, to which the descriptors in `kept` stay open. Returns only if that fails, as if nothing had been
+/// tried.
+///
+/// The new program starts with all signals blocked, so that none is lost between this program's handlers and its own.
+#[allow(unsafe_code)]
+pub(crate) fn replace_program(
+    program: &CString,
+    arguments: &[CString],
+    environment: &[CString],
+    kept: &[RawFd],
+) -> io::Error {
+    let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    let set_flags = |flags: libc::c_int| {
+        for &descriptor in kept {
+            // SAFETY: a number the kernel checks.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags) };
+        }
+    };
+    let mut before = SigSet::empty();
+    if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)) {
+        return errno.into();
+    }
+    set_flags(0);
+    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    let error = io::Error::last_os_error();
+    set_flags(libc::FD_CLOEXEC);
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    error
+}
+
+/// Lets signals come again that [`replace_program`] has held back.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
 /// Forks a child that runs `body` with nothing but stdin, stdout, stderr and `keep` open, and never returns from it.
 ///
 /// The calling process must have one thread only: `body` may allocate and start threads of its own.

@@ -16,12 +16,12 @@ const MOST_WORKERS: u32 = 1024;
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// Exit codes of commands.
-mod code {
-    pub(super) const FAILED: u8 = 1;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const ROLLED_BACK: u8 = 4;
-    pub(super) const BUSY: u8 = 75;
-    pub(super) const MISCONFIGURED: u8 = 78;
+pub(super) mod code {
+    pub(in crate::run) const FAILED: u8 = 1;
+    pub(in crate::run) const USAGE: u8 = 2;
+    pub(in crate::run) const ROLLED_BACK: u8 = 4;
+    pub(in crate::run) const BUSY: u8 = 75;
+    pub(in crate::run) const MISCONFIGURED: u8 = 78;
 }
 
 /// What was in force before a reload.
@@ -93,7 +93,7 @@ impl Running<'_> {
             Request::Restart { id, hard } => {
                 self.happen(Event::Restart { ticket: Some(client.0), slot: id, hard });
             }
-            Request::Upgrade => self.refuse(client, code::FAILED, "not done yet"),
+            Request::Upgrade => self.begin_upgrade(Some(client)),
             Request::Ping | Request::Status | Request::Describe { .. } | Request::Logs(_) => {}
         }
     }
@@ -195,7 +195,7 @@ impl Running<'_> {
     }
 
     /// A reload is over when its client knows.
-    fn is_reloading(&self) -> bool {
+    pub(super) fn is_reloading(&self) -> bool {
         self.fleet.is_reloading() || self.farewell.is_some()
     }
 
@@ -206,7 +206,7 @@ impl Running<'_> {
         }
     }
 
-    fn refuse_or_say(&mut self, client: Option<ClientId>, code: u8, message: &str) {
+    pub(super) fn refuse_or_say(&mut self, client: Option<ClientId>, code: u8, message: &str) {
         match client {
             Some(client) => self.refuse(client, code, message),
             None => self.say(message),

@@ -26,7 +26,6 @@ const HANDLED: [Signal; 10] = [
 pub(super) fn why_ignored(signal: Signal) -> &'static str {
     match signal {
         Signal::SIGUSR1 => "the log goes to standard output, so there is no file to reopen",
-        Signal::SIGUSR2 => "a new supervisor takes over by stop and start",
         _ => "it has no meaning here",
     }
 }

@@ -1,0 +1,221 @@
+//! Another program takes this one's place: rehearsed as a child first, then executed in the same process.
+//!
+//! Workers notice nothing: the process, its descriptors and its children stay what they are.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::unistd::getpid;
+use serde::{Deserialize, Serialize};
+
+use super::child::Child;
+use super::commands::code;
+use super::launcher::{Launcher, output_pipes};
+use super::signals::Signals;
+use super::{Hooks, Running, SAMPLE_EVERY, kill_group, own_executable};
+use crate::child::{Executable, HANDOVER_VARIABLE, Launch, REHEARSAL_VARIABLE, sys};
+use crate::clients::{ClientId, Clients};
+use crate::control::Reply;
+use crate::fleet::{Exit, Fleet};
+use crate::handover::{Handover, Prepared};
+use crate::log_writer::LogWriter;
+use crate::sockets::Sockets;
+use crate::status::LastExit;
+use crate::{Error, Outcome, Spec, stats};
+
+/// How long a rehearsal may take: it reads a configuration and a state, and that is all.
+const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the log calls the program that is tried.
+const SOURCE: &str = "upgrade";
+
+/// The program that is tried.
+#[derive(Debug)]
+pub(super) struct Rehearsal {
+    pub(super) pid: i32,
+    client: Option<ClientId>,
+    /// `None` once it was killed for being late.
+    deadline: Option<Instant>,
+}
+
+impl Rehearsal {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// What a supervisor leaves to the program that takes its place; [`Found`] is the same.
+#[derive(Serialize)]
+struct Left<'a> {
+    spec: &'a Spec,
+    binary: &'a Option<PathBuf>,
+    launcher: &'a Launcher,
+    sockets: &'a Sockets,
+    clients: &'a Clients,
+    fleet: &'a Fleet,
+    log: &'a LogWriter,
+    children: &'a [Child],
+    exits: &'a [VecDeque<LastExit>],
+    #[serde(serialize_with = "crate::moment::serialize")]
+    started: &'a Instant,
+    upgrade_for: Option<ClientId>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    spec: Spec,
+    binary: Option<PathBuf>,
+    launcher: Launcher,
+    sockets: Sockets,
+    clients: Clients,
+    fleet: Fleet,
+    log: LogWriter,
+    children: Vec<Child>,
+    exits: Vec<VecDeque<LastExit>>,
+    #[serde(with = "crate::moment")]
+    started: Instant,
+    upgrade_for: Option<ClientId>,
+}
+
+/// A supervisor that goes on where the program before it stopped.
+#[derive(Debug)]
+pub struct Resumed(Found);
+
+impl Handover {
+    /// Takes everything over; `None` if this was the rehearsal, which has succeeded then.
+    pub fn resume(self) -> Result<Option<Resumed>, Error> {
+        let is_rehearsal = self.is_rehearsal();
+        let found: Found = self.read()?;
+        if is_rehearsal {
+            // Dropping it would take away files that are in use.
+            std::mem::forget(found);
+            return Ok(None);
+        }
+        Ok(Some(Resumed(found)))
+    }
+}
+
+impl Resumed {
+    /// Goes on as release `version`. As [`crate::Supervisor::run`].
+    pub fn run(self, version: &str, hooks: Hooks<'_>) -> Result<Outcome, Error> {
+        let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
+        let now = Instant::now();
+        let Self(found) = self;
+        let before = found.spec.version.clone();
+        let mut running = Running {
+            spec: Spec { version: version.to_owned(), ..found.spec },
+            binary: found.binary,
+            launcher: found.launcher,
+            sockets: found.sockets,
+            clients: found.clients,
+            fleet: found.fleet,
+            log: found.log,
+            signals,
+            children: found.children,
+            exits: found.exits,
+            started: found.started,
+            last_event: now,
+            next_sample: now + SAMPLE_EVERY,
+            next_in_schedule: None,
+            out_of_memory_kills: stats::out_of_memory_kills(),
+            on_ready: Some(hooks.on_ready),
+            respec: hooks.respec,
+            previous: None,
+            farewell: None,
+            reload_again: false,
+            rehearsal: None,
+            executable: own_executable(),
+            outcome: None,
+        };
+        sys::unblock_signals().map_err(|source| Error::System { what: "let signals come again", source })?;
+        running.log.line(&format!("supervisor {version} (pid {}) goes on in the place of {before}", getpid()));
+        if let Some(client) = found.upgrade_for {
+            running.clients.conclude(client, &Reply::Done);
+        }
+        Ok(running.live())
+    }
+}
+
+impl Running<'_> {
+    /// Tries the program that lies where this one lay when it was started.
+    pub(super) fn begin_upgrade(&mut self, client: Option<ClientId>) {
+        if self.rehearsal.is_some() || self.is_reloading() || self.fleet.is_stopping() {
+            return self.refuse_or_say(client, code::BUSY, "not now: an upgrade, a reload or a stop is under way");
+        }
+        match self.rehearse() {
+            Ok(pid) => {
+                self.say(&format!("{} is tried (pid {pid})", self.executable.display()));
+                self.rehearsal = Some(Rehearsal { pid, client, deadline: Some(Instant::now() + REHEARSED_WITHIN) });
+            }
+            Err(error) => self.refuse_or_say(client, code::FAILED, &format!("the upgrade cannot be tried: {error}")),
+        }
+    }
+
+    fn rehearse(&mut self) -> io::Result<i32> {
+        let state = Prepared::of(&self.left(None))?;
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let executable = Executable::by_path(self.executable.as_os_str(), &arguments);
+        let executable = executable.map_err(|error| io::Error::other(error.to_string()))?;
+        let (ours, theirs) = output_pipes()?;
+        let environment = vec![(HANDOVER_VARIABLE.into(), "3".into()), (REHEARSAL_VARIABLE.into(), "1".into())];
+        let launch = Launch {
+            executable: &executable,
+            environment,
+            identity: None,
+            stdout: theirs.stdout.as_fd(),
+            stderr: theirs.stderr.as_fd(),
+            inherited: vec![state.memory.as_fd()],
+        };
+        let pid = launch.start()?;
+        self.log.add_source(SOURCE, pid, ours);
+        Ok(pid)
+    }
+
+    pub(super) fn end_late_rehearsal(&mut self, now: Instant) {
+        let Some(rehearsal) = &mut self.rehearsal else { return };
+        if rehearsal.deadline.is_some_and(|deadline| now >= deadline) {
+            rehearsal.deadline = None;
+            kill_group(rehearsal.pid);
+        }
+    }
+
+    /// The rehearsal is over; if it went well, the program takes this one's place.
+    pub(super) fn end_rehearsal(&mut self, exit: Exit) {
+        let Some(Rehearsal { pid, client, .. }) = self.rehearsal.take() else { return };
+        self.log.forget_source(pid);
+        if exit != Exit::Code(0) {
+            let message = format!("{} {exit} when it was tried; nothing has changed", self.executable.display());
+            return self.refuse_or_say(client, code::FAILED, &message);
+        }
+        if self.is_reloading() || self.fleet.is_stopping() {
+            return self.refuse_or_say(client, code::BUSY, "not now: a reload or a stop is under way");
+        }
+        self.log.announce();
+        let error = match Prepared::of(&self.left(client)) {
+            Ok(state) => state.become_program(&self.executable),
+            Err(error) => error,
+        };
+        let message = format!("{} cannot be executed: {error}; nothing has changed", self.executable.display());
+        self.refuse_or_say(client, code::FAILED, &message);
+    }
+
+    fn left(&self, upgrade_for: Option<ClientId>) -> Left<'_> {
+        Left {
+            spec: &self.spec,
+            binary: &self.binary,
+            launcher: &self.launcher,
+            sockets: &self.sockets,
+            clients: &self.clients,
+            fleet: &self.fleet,
+            log: &self.log,
+            children: &self.children,
+            exits: &self.exits,
+            started: &self.started,
+            upgrade_for,
+        }
+    }
+}
