@@ -143,6 +143,17 @@ impl Clients {
         }
     }
 
+    /// A client's connection, so that another process can answer it; `None` while something is still on its way to it.
+    pub(crate) fn connection(&self, id: ClientId) -> Option<BorrowedFd<'_>> {
+        let connection = self.connections.iter().find(|connection| connection.id == id)?;
+        connection.outgoing.is_empty().then(|| connection.stream.as_fd())
+    }
+
+    /// Leaves a client to whoever has its connection.
+    pub(crate) fn forget(&mut self, id: ClientId) {
+        self.connections.retain(|connection| connection.id != id);
+    }
+
     /// Has a client hear of everything that happens until it gets its last word.
     pub(crate) fn keep(&mut self, id: ClientId) {
         if let Some(connection) = self.find(id) {
@@ -162,12 +173,6 @@ impl Clients {
     /// Who a client is.
     pub(crate) fn peer(&self, id: ClientId) -> Option<Peer> {
         self.connections.iter().find(|connection| connection.id == id).map(|connection| connection.peer)
-    }
-
-    /// Parts with a client, whose connection somebody else serves from now on.
-    pub(crate) fn release(&mut self, id: ClientId) -> Option<UnixStream> {
-        let index = self.connections.iter().position(|connection| connection.id == id)?;
-        Some(self.connections.swap_remove(index).stream)
     }
 
     /// Tells those who wait.

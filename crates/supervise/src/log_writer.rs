@@ -1,12 +1,24 @@
-//! The log-writer: a child process that alone writes to stdout, so that nothing else ever waits for whoever reads it.
+//! The log-writer: a child process that alone writes to stdout and files, so that nothing else ever waits for whoever reads
+//! the one or for the disk.
 //!
-//! Each process's output is a pipe whose reading end is handed to the log-writer; the supervisor keeps a copy, so
+//! Each process's output are two pipes whose reading ends are handed to the log-writer; the supervisor keeps copies, so
 //! that a killed log-writer's successor goes on where it stopped and no worker ever writes into a broken pipe.
 
+mod files;
+mod journal;
+mod line;
+mod message;
+mod outputs;
+mod queue;
+mod recent;
+mod rotation;
+mod source;
+mod stdout;
+mod viewer;
 mod writer;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,49 +26,26 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use nix::unistd::getpid;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::journal::is_journal;
+pub(crate) use self::line::Author;
+pub(crate) use self::message::Tail;
+use self::message::{Kind, MESSAGE_BYTES, Question, send_message};
+use crate::LogFiles;
 use crate::child::sys;
+use crate::control::LogsWanted;
 
 /// A log-writer that dies at once is not started again sooner than this after its last start.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest text in one message; longer ones are cut into several.
-const MESSAGE_BYTES: usize = 32 * 1024;
-
-/// The first byte of a message says what the rest is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A line of the supervisor's own.
-    Line,
-    /// Text that goes out as it is.
-    Verbatim,
-    /// The name of a new source; its pipe comes along.
-    Source,
-    /// Everything was said: write what is left and end.
-    End,
-}
-
-impl Kind {
-    fn byte(self) -> u8 {
-        match self {
-            Self::Line => b'L',
-            Self::Verbatim => b'V',
-            Self::Source => b'S',
-            Self::End => b'E',
-        }
-    }
-
-    fn of(byte: u8) -> Option<Self> {
-        [Self::Line, Self::Verbatim, Self::Source, Self::End].into_iter().find(|kind| kind.byte() == byte)
-    }
-}
-
 /// The supervisor's handle on the log-writer. Nothing here blocks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LogWriter {
+    settings: LogSettings,
     #[serde(with = "crate::descriptor")]
     socket: OwnedFd,
     pid: i32,
@@ -65,39 +54,60 @@ pub(crate) struct LogWriter {
     /// Set while no log-writer lives.
     #[serde(with = "crate::moment::option")]
     restart_at: Option<Instant>,
+    /// It has closed its end, so there is nothing to wait for until the next one is started.
+    hung_up: bool,
     sources: Vec<Rc<Source>>,
-    /// Sources the log-writer does not know yet because its socket was full.
+    /// What the log-writer does not know yet because its socket was full.
     #[serde(skip)]
-    unannounced: VecDeque<Rc<Source>>,
+    waiting: VecDeque<Waiting>,
     dropped: u64,
 }
 
+/// Where lines go, and how they look there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LogSettings {
+    /// JSON lines in the place of prefixed text.
+    pub(crate) json: bool,
+    /// Besides stdout.
+    pub(crate) files: Option<LogFiles>,
+}
+
 /// The ends of the pipes with what one process writes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pipes {
+    #[serde(with = "crate::descriptor")]
     pub(crate) stdout: OwnedFd,
+    #[serde(with = "crate::descriptor")]
     pub(crate) stderr: OwnedFd,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Source {
-    name: String,
-    pid: i32,
-    #[serde(with = "crate::descriptor")]
-    pipe: OwnedFd,
+    author: Author,
+    pipes: Pipes,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Source(Rc<Source>),
+    Question(Question),
+    Reopen,
 }
 
 impl LogWriter {
-    /// Forks the log-writer. This process must have one thread only.
-    pub(crate) fn start(now: Instant) -> io::Result<Self> {
-        let (socket, pid) = fork()?;
+    /// Forks the log-writer. This process must have one thread only. Under systemd's journal no files are written.
+    pub(crate) fn start(mut settings: LogSettings, now: Instant) -> io::Result<Self> {
+        settings.files = settings.files.filter(|_| !is_journal());
+        let (socket, pid) = fork(&settings)?;
         Ok(Self {
+            settings,
             socket,
             pid,
             started: now,
             restart_at: None,
+            hung_up: false,
             sources: Vec::new(),
-            unannounced: VecDeque::new(),
+            waiting: VecDeque::new(),
             dropped: 0,
         })
     }
@@ -108,33 +118,82 @@ impl LogWriter {
 
     /// Writes a line of the supervisor's own, with the time; drops it when the log-writer is not listening.
     pub(crate) fn line(&mut self, text: &str) {
-        let time = Timestamp::now();
-        self.say(Kind::Line, &format!("{time:.3} {text}"));
+        let mut line = Timestamp::now().as_millisecond().to_le_bytes().to_vec();
+        let most = MESSAGE_BYTES - line.len();
+        line.extend_from_slice(&text.as_bytes()[..text.floor_char_boundary(most)]);
+        self.say(Kind::Line, &line);
     }
 
-    /// Writes `text` as it is.
+    /// Writes `text` to stdout as it is, and nowhere else.
     pub(crate) fn verbatim(&mut self, text: &str) {
         let mut rest = text;
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.floor_char_boundary(MESSAGE_BYTES));
-            self.say(Kind::Verbatim, piece);
+            self.say(Kind::Verbatim, piece.as_bytes());
             rest = after;
         }
     }
 
-    /// Has the log-writer read the output of process `pid` from `pipes`, with `name` before each line.
-    pub(crate) fn add_source(&mut self, name: &str, pid: i32, pipes: Pipes) {
-        for pipe in [pipes.stdout, pipes.stderr] {
-            let source = Rc::new(Source { name: name.to_owned(), pid, pipe });
-            self.sources.push(Rc::clone(&source));
-            self.unannounced.push_back(source);
-        }
+    /// Has the log-writer read what `author` writes into `pipes`.
+    pub(crate) fn add_source(&mut self, author: Author, pipes: Pipes) {
+        let source = Rc::new(Source { author, pipes });
+        self.sources.push(Rc::clone(&source));
+        self.waiting.push_back(Waiting::Source(source));
         self.announce();
     }
 
     /// Process `pid` has ended. What it wrote before is still read.
     pub(crate) fn forget_source(&mut self, pid: i32) {
-        self.sources.retain(|source| source.pid != pid);
+        self.sources.retain(|source| source.author.pid() != pid);
+    }
+
+    /// Asks for the last `lines` lines of process `pid`, everything that it wrote before its end included. The answer is
+    /// among those of [`LogWriter::take_answers`] later; if the log-writer dies first, it never comes.
+    pub(crate) fn tail(&mut self, pid: i32, lines: u32) {
+        self.waiting.push_back(Waiting::Question(Question { pid, lines }));
+        self.announce();
+    }
+
+    /// What [`LogWriter::tail`] has asked for, as far as it has come.
+    pub(crate) fn take_answers(&mut self) -> Vec<Tail> {
+        let mut answers = Vec::new();
+        let mut message = [0; 1 + MESSAGE_BYTES];
+        while !self.hung_up {
+            match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) if length > 0 && Kind::of(message[0]) == Some(Kind::Tail) => {
+                    answers.extend(Tail::decode(&message[1..length]));
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                _ => self.hung_up = true,
+            }
+        }
+        answers
+    }
+
+    /// Gives a command's connection to the log-writer, which answers the request and then writes the lines it wants.
+    ///
+    /// # Errors
+    ///
+    /// When no log-writer lives, or it is too busy to listen: the request is not answered then.
+    pub(crate) fn hand_over(&mut self, client: BorrowedFd<'_>, wanted: &LogsWanted) -> io::Result<()> {
+        let wanted = serde_json::to_vec(wanted)?;
+        if wanted.len() > MESSAGE_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.announce();
+        Ok(send_message(self.socket.as_fd(), Kind::Viewer, &wanted, &[client])?)
+    }
+
+    /// Whether lines go to files, too.
+    pub(crate) fn has_files(&self) -> bool {
+        self.settings.files.is_some()
+    }
+
+    /// Has the files be opened anew, because somebody has moved them away.
+    pub(crate) fn reopen(&mut self) {
+        self.waiting.push_back(Waiting::Reopen);
+        self.announce();
     }
 
     /// The log-writer has ended, which it should not have.
@@ -152,10 +211,10 @@ impl LogWriter {
             return;
         }
         self.started = now;
-        match fork() {
+        match fork(&self.settings) {
             Ok((socket, pid)) => {
-                (self.socket, self.pid, self.restart_at) = (socket, pid, None);
-                self.unannounced = self.sources.iter().cloned().collect();
+                (self.socket, self.pid, self.restart_at, self.hung_up) = (socket, pid, None, false);
+                self.waiting = self.sources.iter().cloned().map(Waiting::Source).collect();
                 self.announce();
                 self.line("the log-writer had ended and was started again");
             }
@@ -165,56 +224,76 @@ impl LogWriter {
 
     /// The socket to the log-writer, while something waits for room in it.
     pub(crate) fn wants_room(&self) -> Option<BorrowedFd<'_>> {
-        (!self.unannounced.is_empty() && self.restart_at.is_none()).then(|| self.socket.as_fd())
+        (!self.waiting.is_empty() && self.restart_at.is_none()).then(|| self.socket.as_fd())
     }
 
-    /// Hands over the sources the log-writer does not know yet, as far as there is room.
+    /// The socket to the log-writer, which becomes readable when [`LogWriter::take_answers`] has something to take.
+    pub(crate) fn wants_to_read(&self) -> Option<BorrowedFd<'_>> {
+        (!self.hung_up && self.restart_at.is_none()).then(|| self.socket.as_fd())
+    }
+
+    /// Says what the log-writer does not know yet, as far as there is room.
     pub(crate) fn announce(&mut self) {
-        while let Some(source) = self.unannounced.front() {
-            match self.send(Kind::Source, source.name.as_bytes(), Some(&source.pipe)) {
-                Ok(()) => self.unannounced.pop_front(),
+        while let Some(waiting) = self.waiting.front() {
+            match self.send_waiting(waiting) {
+                Ok(()) => self.waiting.pop_front(),
                 Err(Errno::EINTR) => continue,
                 Err(_) => break,
             };
         }
     }
 
+    /// Whether the log-writer knows everything, so that another program may go on with it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.restart_at.is_none()
+    }
+
     /// Has the log-writer write what is left and waits for it, but no longer than `patience`.
     pub(crate) fn finish(mut self, patience: Duration) {
         self.announce();
-        let _ = self.send(Kind::End, b"", None);
+        let _ = send_message(self.socket.as_fd(), Kind::End, b"", &[]);
         let mut hangup = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut hangup, patience);
     }
 
-    fn say(&mut self, kind: Kind, text: &str) {
+    fn say(&mut self, kind: Kind, text: &[u8]) {
         if self.dropped > 0 {
-            let notice = format!("{} lines of the supervisor's own were dropped", self.dropped);
-            if self.send(Kind::Line, notice.as_bytes(), None).is_ok() {
-                self.dropped = 0;
+            let dropped = std::mem::take(&mut self.dropped);
+            self.line(&format!("{dropped} lines of the supervisor's own were dropped"));
+            if self.dropped > 0 {
+                self.dropped = dropped;
             }
         }
-        if self.send(kind, text.as_bytes(), None).is_err() {
+        if send_message(self.socket.as_fd(), kind, text, &[]).is_err() {
             self.dropped += 1;
         }
     }
 
-    fn send(&self, kind: Kind, text: &[u8], pipe: Option<&OwnedFd>) -> nix::Result<()> {
-        let text = &text[..text.len().min(MESSAGE_BYTES)];
-        let kind = [kind.byte()];
-        let parts = [IoSlice::new(&kind), IoSlice::new(text)];
-        let descriptors: Vec<_> = pipe.iter().map(|pipe| pipe.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let rights = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(self.socket.as_raw_fd(), &parts, rights, flags, None).map(drop)
+    fn send_waiting(&self, waiting: &Waiting) -> nix::Result<()> {
+        let socket = self.socket.as_fd();
+        match waiting {
+            Waiting::Source(source) => {
+                let author = serde_json::to_vec(&source.author).expect("an author is plain data and serialises");
+                let pipes = [source.pipes.stdout.as_fd(), source.pipes.stderr.as_fd()];
+                send_message(socket, Kind::Source, &author, &pipes)
+            }
+            Waiting::Question(question) => {
+                let question = serde_json::to_vec(question).expect("a question is plain data and serialises");
+                send_message(socket, Kind::Tail, &question, &[])
+            }
+            Waiting::Reopen => send_message(socket, Kind::Reopen, b"", &[]),
+        }
     }
 }
 
-fn fork() -> io::Result<(OwnedFd, i32)> {
+fn fork(settings: &LogSettings) -> io::Result<(OwnedFd, i32)> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-    let pid = sys::fork_function(theirs, writer::run)?;
+    let supervisor = getpid().as_raw();
+    let pid = sys::fork_function(theirs, |socket| writer::run(socket, supervisor, settings))?;
     Ok((ours, pid))
 }
+
+#[cfg(test)]
+mod tests;

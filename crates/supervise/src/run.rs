@@ -32,7 +32,7 @@ use crate::clients::{ClientId, Clients};
 use crate::control::{Reply, Scale};
 use crate::fleet::{Action, Event, Exit, Fleet, Part, Readiness, Rules, Unit};
 use crate::frame::{DrainKind, ToWorker};
-use crate::log_writer::LogWriter;
+use crate::log_writer::{Author, LogSettings, LogWriter};
 use crate::sockets::Sockets;
 use crate::stats;
 use crate::status::{LastExit, State, Status};
@@ -112,7 +112,9 @@ impl Supervisor {
     /// Call it from the only thread of the process: it forks. Standard output belongs to the log-writer from now on.
     pub fn run(self, hooks: Hooks<'_>) -> Result<Outcome, Error> {
         let now = Instant::now();
-        let log = LogWriter::start(now).map_err(|source| Error::System { what: "start the log-writer", source })?;
+        let settings = LogSettings { json: self.spec.log_json, files: self.spec.log_files.clone() };
+        let log =
+            LogWriter::start(settings, now).map_err(|source| Error::System { what: "start the log-writer", source })?;
         let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
         let fleet = Fleet::new(rules(&self.spec), fastrand::Rng::new());
         let mut running = Running {
@@ -214,6 +216,9 @@ impl Running<'_> {
             self.follow_schedule();
             self.log.restart_if_due(now);
             self.log.announce();
+            if awake.contains(&Awake::Log) {
+                self.hear_last_words();
+            }
             self.say_farewell(now);
             self.end_late_rehearsal(now);
             self.happen(Event::Tick);
@@ -227,6 +232,10 @@ impl Running<'_> {
         if let Some(socket) = self.log.wants_room() {
             who.push(Awake::Log);
             watched.push(PollFd::new(socket, PollFlags::POLLOUT));
+        }
+        if let Some(socket) = self.log.wants_to_read() {
+            who.push(Awake::Log);
+            watched.push(PollFd::new(socket, PollFlags::POLLIN));
         }
         for (descriptor, flags) in self.clients.watched() {
             who.push(Awake::Clients);
@@ -310,7 +319,7 @@ impl Running<'_> {
         match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
             Ok((child, pipes)) => {
                 let pid = child.pid;
-                self.log.add_source(&self.fleet.name(unit), pid, pipes);
+                self.log.add_source(Author::of(unit, self.fleet.name(unit), pid, generation), pipes);
                 self.children.push(child);
                 Event::Spawned { unit, pid }
             }
@@ -363,6 +372,10 @@ impl Running<'_> {
                 Signal::SIGUSR2 => self.begin_upgrade(None),
                 Signal::SIGTTIN => self.scale(None, Scale::By(1)),
                 Signal::SIGTTOU => self.scale(None, Scale::By(-1)),
+                Signal::SIGUSR1 if self.log.has_files() => {
+                    self.say("SIGUSR1: log files are opened anew");
+                    self.log.reopen();
+                }
                 Signal::SIGCHLD | Signal::SIGWINCH => {}
                 signal => self.say(&format!("{signal} changes nothing: {}", signals::why_ignored(signal))),
             }

@@ -251,7 +251,7 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
 ///
 /// The calling process must have one thread only: `body` may allocate and start threads of its own.
 #[allow(unsafe_code)]
-pub(crate) fn fork_function(keep: OwnedFd, body: fn(OwnedFd)) -> io::Result<i32> {
+pub(crate) fn fork_function(keep: OwnedFd, body: impl FnOnce(OwnedFd)) -> io::Result<i32> {
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: no other thread exists that could hold a lock the child would need; the child ends in `_exit`.
@@ -353,22 +353,22 @@ pub(crate) fn proc_units() -> (f64, u64) {
     (ticks as f64, page as u64)
 }
 
-/// Receives one message and the descriptor that may come with it, closed on exec.
+/// Receives one message and the descriptors that may come with it, at most two, closed on exec.
 #[allow(unsafe_code)]
-pub(crate) fn receive_with_descriptor(
+pub(crate) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
     message: &mut [u8],
-) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 2]);
     let mut parts = [IoSliceMut::new(message)];
     let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut descriptors = received.cmsgs()?.filter_map(|control| match control {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
+    let descriptors = received.cmsgs()?.flat_map(|control| match control {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors,
+        _ => Vec::new(),
     });
-    // SAFETY: the kernel has just opened the descriptor for this message and nobody else knows it.
-    let descriptor = descriptors.next().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
-    Ok((received.bytes, descriptor))
+    // SAFETY: the kernel has just opened the descriptors for this message and nobody else knows them.
+    let descriptors = descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect();
+    Ok((received.bytes, descriptors))
 }
 
 /// Takes one ended child, whoever started it, without waiting: `before` runs while its id still cannot be used anew.

@@ -1,266 +1,189 @@
-//! The log-writer's own process: one thread empties all pipes, the other writes to stdout and may be stuck for ever.
+//! The log-writer's own process: this thread empties all pipes and never waits for those that write.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Kind, MESSAGE_BYTES};
+use super::LogSettings;
+use super::line::{Author, Origin, Stream};
+use super::message::{Kind, MESSAGE_BYTES, Question, Tail, send_message};
+use super::outputs::Outputs;
+use super::source::{Progress, Source};
 use crate::child::sys;
+use crate::control::LogsWanted;
 use crate::worker_side::set_process_name;
 
-/// Longer lines are split.
-const LINE_BYTES: usize = 16 * 1024;
+/// What is read from one pipe before the others have their turn.
+const READ_BYTES: usize = 64 * 1024;
 
-/// How much is kept for a consumer that is behind; what does not fit is dropped and counted.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// What the supervisor may say before the pipes have their turn.
+const MESSAGES_PER_TURN: usize = 64;
 
-/// How long the consumer may take for the rest once everything has ended.
+/// Between turns that emptied all pipes, so that lines written one by one are read by the handful.
+const REST: Duration = Duration::from_millis(1);
+
+/// How long the consumers may take for the rest once everything has ended.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs until the supervisor says so, or until it and every process with output is gone.
-pub(super) fn run(supervisor: OwnedFd) {
+/// Runs until the supervisor, process `supervisor_pid`, says so, or until it and every process with output is gone.
+pub(super) fn run(supervisor: OwnedFd, supervisor_pid: i32, settings: &LogSettings) {
     let _ = set_process_name("log-writer");
-    let output = Output::default();
-    // Without the thread nothing is written, but the pipes are emptied and no worker is held up.
-    let _ = thread::Builder::new().name("stdout".to_owned()).spawn({
-        let output = output.clone();
-        move || output.write_to_stdout()
-    });
-    Reader { supervisor: Some(supervisor), sources: Vec::new(), output: output.clone() }.run();
-    output.finish(LAST_PATIENCE);
+    let outputs = Outputs::new(settings, supervisor_pid);
+    outputs.write_to_stdout();
+    Collector::new(supervisor, outputs).run().finish(Instant::now() + LAST_PATIENCE);
 }
 
-/// Empties the pipes.
-struct Reader {
+/// Brings lines from the pipes to the outputs.
+pub(super) struct Collector {
     /// `None` once the supervisor is gone.
     supervisor: Option<OwnedFd>,
     sources: Vec<Source>,
-    output: Output,
+    outputs: Outputs,
+    /// What is read from a pipe, before it is lines.
+    buffer: Vec<u8>,
 }
 
-/// The output of one process.
-struct Source {
-    prefix: String,
-    pipe: File,
-    line: Vec<u8>,
+/// A message of the supervisor's.
+struct Message<'a> {
+    kind: Kind,
+    text: &'a [u8],
+    descriptors: Vec<OwnedFd>,
 }
 
-enum Progress {
-    More,
-    Ended,
+/// Who has something to be read, by index, or room for something to be written.
+struct Awake {
+    sources: Vec<bool>,
+    viewers: Vec<bool>,
+    supervisor: bool,
 }
 
-impl Reader {
-    fn run(mut self) {
-        while self.supervisor.is_some() || !self.sources.is_empty() {
-            let ready = self.wait();
-            let (sources, supervisor) = ready.split_at(self.sources.len());
-            let mut alive = sources.iter();
-            let output = &self.output;
-            self.sources.retain_mut(|source| {
-                let readable = alive.next().is_some_and(|ready| *ready);
-                !readable || matches!(source.read(output), Progress::More)
-            });
-            if supervisor.first() == Some(&true) && self.listen_to_supervisor() == Some(Kind::End) {
-                break;
+impl Collector {
+    pub(super) fn new(supervisor: OwnedFd, outputs: Outputs) -> Self {
+        Self { supervisor: Some(supervisor), sources: Vec::new(), outputs, buffer: vec![0; READ_BYTES] }
+    }
+
+    pub(super) fn run(mut self) -> Outputs {
+        let mut is_told_to_end = false;
+        while !is_told_to_end && (self.supervisor.is_some() || !self.sources.is_empty()) {
+            let awake = self.wait();
+            let time = Timestamp::now();
+            let progress = self.read(&awake.sources, time);
+            for (viewer, _) in self.outputs.viewers.iter_mut().zip(&awake.viewers).filter(|(_, is_awake)| **is_awake) {
+                viewer.listen();
+            }
+            if awake.supervisor {
+                is_told_to_end = self.listen_to_supervisor(time);
+            }
+            self.outputs.flush(time);
+            if progress == Some(Progress::Empty) {
+                thread::sleep(REST);
             }
         }
         // Whoever still holds a pipe was started by a process that has ended; its output so far counts.
         for source in &mut self.sources {
-            while source.has_something() && matches!(source.read(&self.output), Progress::More) {}
-            source.end_line(&self.output);
+            source.read_all(&mut self.buffer, Timestamp::now(), &mut self.outputs);
         }
+        self.outputs
     }
 
-    /// Tells which sources, and last whether the supervisor, have something to read.
-    fn wait(&self) -> Vec<bool> {
-        let pipes = self.sources.iter().map(|source| source.pipe.as_fd());
-        let all = pipes.chain(self.supervisor.iter().map(AsFd::as_fd));
-        let mut watched: Vec<_> = all.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+    fn wait(&self) -> Awake {
+        let sources = self.sources.iter().map(|source| (source.as_fd(), PollFlags::POLLIN));
+        let viewers = self.outputs.viewers.iter().map(|viewer| viewer.watched());
+        let supervisor = self.supervisor.iter().map(|socket| (socket.as_fd(), PollFlags::POLLIN));
+        let all = sources.chain(viewers).chain(supervisor);
+        let mut watched: Vec<_> = all.map(|(descriptor, flags)| PollFd::new(descriptor, flags)).collect();
         // An interrupted wait reports nothing, and the loop waits again.
         let _ = poll(&mut watched, PollTimeout::NONE);
-        watched.iter().map(|descriptor| descriptor.any().unwrap_or(false)).collect()
-    }
-
-    fn listen_to_supervisor(&mut self) -> Option<Kind> {
-        let mut message = [0; 1 + MESSAGE_BYTES];
-        let received = sys::receive_with_descriptor(self.supervisor.as_ref()?.as_fd(), &mut message);
-        let (length, descriptor) = match received {
-            Ok((0, _)) => {
-                self.supervisor = None;
-                return None;
-            }
-            Ok(received) => received,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return None;
-            }
-            Err(_) => {
-                self.supervisor = None;
-                return None;
-            }
-        };
-        let text = &message[1..length];
-        let kind = Kind::of(message[0])?;
-        match (kind, descriptor) {
-            (Kind::Line, _) => self.output.push_line("supervisor| ", text),
-            (Kind::Verbatim, _) => self.output.push(text),
-            (Kind::Source, Some(pipe)) => {
-                let prefix = format!("{}| ", String::from_utf8_lossy(text));
-                self.sources.push(Source { prefix, pipe: pipe.into(), line: Vec::new() });
-            }
-            (Kind::Source, None) | (Kind::End, _) => {}
-        }
-        Some(kind)
-    }
-}
-
-impl Source {
-    fn read(&mut self, output: &Output) -> Progress {
-        let mut bytes = [0; 64 * 1024];
-        match self.pipe.read(&mut bytes) {
-            Ok(0) => {
-                self.end_line(output);
-                Progress::Ended
-            }
-            Ok(count) => {
-                self.take(&bytes[..count], output);
-                Progress::More
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Progress::More
-            }
-            Err(_) => Progress::Ended,
+        let mut awake = watched.iter().map(|descriptor| descriptor.any().unwrap_or(false));
+        Awake {
+            sources: awake.by_ref().take(self.sources.len()).collect(),
+            viewers: awake.by_ref().take(self.outputs.viewers.len()).collect(),
+            supervisor: awake.next().unwrap_or(false),
         }
     }
 
-    fn take(&mut self, bytes: &[u8], output: &Output) {
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let mut rest = piece;
-            while !rest.is_empty() {
-                let room = LINE_BYTES - self.line.len();
-                let (now, later) = rest.split_at(rest.len().min(room));
-                self.line.extend_from_slice(now);
-                rest = later;
-                if self.line.ends_with(b"\n") || self.line.len() == LINE_BYTES {
-                    self.end_line(output);
+    /// Reads once from every source that is awake; tells whether that has emptied all of them, if there was any.
+    fn read(&mut self, awake: &[bool], time: Timestamp) -> Option<Progress> {
+        let (mut awake, mut all) = (awake.iter(), None);
+        self.sources.retain_mut(|source| {
+            if awake.next() != Some(&true) {
+                return true;
+            }
+            let progress = source.read(&mut self.buffer, time, &mut self.outputs);
+            if all != Some(Progress::Full) {
+                all = Some(progress);
+            }
+            progress != Progress::Ended
+        });
+        all
+    }
+
+    /// Takes what the supervisor says; tells whether it said that this is the end.
+    fn listen_to_supervisor(&mut self, time: Timestamp) -> bool {
+        for _ in 0..MESSAGES_PER_TURN {
+            let mut message = [0; 1 + MESSAGE_BYTES];
+            let Some(socket) = &self.supervisor else { return false };
+            match sys::receive_with_descriptors(socket.as_fd(), &mut message) {
+                Ok((0, _)) => self.supervisor = None,
+                Ok((length, descriptors)) => match Kind::of(message[0]) {
+                    Some(Kind::End) => return true,
+                    Some(kind) => {
+                        // One that cannot be read is passed over, as those of an unknown kind are.
+                        let _ = self.hear(Message { kind, text: &message[1..length], descriptors }, time);
+                    }
+                    None => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.supervisor = None,
+            }
+        }
+        false
+    }
+
+    fn hear(&mut self, message: Message<'_>, time: Timestamp) -> Option<()> {
+        let Message { kind, text, descriptors } = message;
+        match kind {
+            Kind::Line => {
+                let (milliseconds, text) = text.split_first_chunk()?;
+                let said = Timestamp::from_millisecond(i64::from_le_bytes(*milliseconds)).ok()?;
+                for line in text.split(|&byte| byte == b'\n') {
+                    self.outputs.line_of_supervisor(said, line);
                 }
             }
-        }
-    }
-
-    fn end_line(&mut self, output: &Output) {
-        if !self.line.is_empty() {
-            let text = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-            output.push_line(&self.prefix, text);
-            self.line.clear();
-        }
-    }
-
-    fn has_something(&self) -> bool {
-        let mut watched = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut watched, PollTimeout::ZERO), Ok(1))
-    }
-}
-
-/// Text on its way from the pipes to stdout, bounded.
-#[derive(Clone, Default)]
-struct Output {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    text: Vec<u8>,
-    dropped_lines: u64,
-    /// The writing thread has taken text and is not done with it.
-    writing: bool,
-}
-
-impl Output {
-    fn push_line(&self, prefix: &str, text: &[u8]) {
-        let mut line = Vec::with_capacity(prefix.len() + text.len() + 1);
-        line.extend_from_slice(prefix.as_bytes());
-        line.extend_from_slice(text);
-        line.push(b'\n');
-        self.push(&line);
-    }
-
-    fn push(&self, text: &[u8]) {
-        let mut waiting = self.lock();
-        if waiting.text.len() + text.len() > KEPT_BYTES {
-            waiting.dropped_lines += 1;
-            return;
-        }
-        if waiting.dropped_lines > 0 && waiting.text.len() < KEPT_BYTES / 2 {
-            let notice =
-                format!("supervisor| {} lines were dropped, their reader was too slow\n", waiting.dropped_lines);
-            waiting.text.extend_from_slice(notice.as_bytes());
-            waiting.dropped_lines = 0;
-        }
-        waiting.text.extend_from_slice(text);
-        self.shared.changed.notify_all();
-    }
-
-    /// Writes for ever, as fast as stdout takes it.
-    fn write_to_stdout(&self) {
-        // Not through `io::stdout`, whose buffer is a copy of the supervisor's as it was at the fork.
-        let Ok(mut stdout) = io::stdout().as_fd().try_clone_to_owned().map(File::from) else { return };
-        loop {
-            let mut waiting = self.lock();
-            while waiting.text.is_empty() {
-                waiting = self.shared.changed.wait(waiting).expect("no thread panics while it holds the lock");
+            Kind::Verbatim => self.outputs.verbatim(time, text),
+            Kind::Source => {
+                let author: Author = serde_json::from_slice(text).ok()?;
+                let [stdout, stderr] = descriptors.try_into().ok()?;
+                let stdout = Source::new(Origin::new(author.clone(), Some(Stream::Stdout)), stdout);
+                self.sources.extend([stdout, Source::new(Origin::new(author, Some(Stream::Stderr)), stderr)]);
             }
-            let text = std::mem::take(&mut waiting.text);
-            waiting.writing = true;
-            drop(waiting);
-            // A consumer that is gone, or a full disk, costs the text and nothing else.
-            let _ = write_all(&mut stdout, &text);
-            self.lock().writing = false;
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// Waits until everything is written, but no longer than `patience`.
-    fn finish(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut waiting = self.lock();
-        while !waiting.text.is_empty() || waiting.writing {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
+            Kind::Tail => self.answer(serde_json::from_slice(text).ok()?, time),
+            Kind::Viewer => {
+                let wanted: LogsWanted = serde_json::from_slice(text).ok()?;
+                let [connection] = descriptors.try_into().ok()?;
+                self.outputs.add_viewer(connection, wanted).ok()?;
             }
-            let woken = self.shared.changed.wait_timeout(waiting, left);
-            waiting = woken.expect("no thread panics while it holds the lock").0;
+            Kind::Reopen => self.outputs.reopen(),
+            Kind::End => {}
         }
+        Some(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.shared.state.lock().expect("no thread panics while it holds the lock")
-    }
-}
-
-/// As `Write::write_all`, also to a terminal or pipe that another program has made non-blocking.
-fn write_all(stdout: &mut File, mut text: &[u8]) -> io::Result<()> {
-    while !text.is_empty() {
-        match stdout.write(text) {
-            Ok(count) => text = &text[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
-            }
-            Err(error) => return Err(error),
+    fn answer(&mut self, question: Question, time: Timestamp) {
+        let Question { pid, lines } = question;
+        for source in self.sources.iter_mut().filter(|source| source.origin.pid() == pid) {
+            source.read_all(&mut self.buffer, time, &mut self.outputs);
+        }
+        let written = self.outputs.last_of_process(lines as usize, pid);
+        let tail = Tail::of(pid, written.iter().map(|written| written.line.as_slice()));
+        if let Some(socket) = &self.supervisor {
+            // A supervisor that takes no answer does without it.
+            let _ = send_message(socket.as_fd(), Kind::Tail, &tail.encode(), &[]);
         }
     }
-    Ok(())
 }

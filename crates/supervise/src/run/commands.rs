@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Running, rules};
 use crate::clients::{Asked, ClientId};
-use crate::control::{Reply, Request, Scale};
-use crate::fleet::{Event, ReloadFailure};
+use crate::control::{LogsWanted, Reply, Request, Scale};
+use crate::fleet::{Event, ReloadFailure, Unit};
 use crate::{Program, Spec};
 
 /// More workers than this are a mistake.
@@ -14,6 +14,9 @@ const MOST_WORKERS: u32 = 1024;
 
 /// How long the log-writer may take to repeat what a failed worker wrote.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// How many of its last lines are repeated.
+const LAST_WORDS: u32 = 20;
 
 /// Exit codes of commands.
 pub(super) mod code {
@@ -69,9 +72,26 @@ impl Running<'_> {
                 };
                 self.clients.reply(client, &reply);
             }
-            Request::Logs(_) => self.refuse(client, code::FAILED, "logs are not kept"),
+            Request::Logs(wanted) => self.show_log(client, &wanted),
             request => self.change(client, request),
         }
+    }
+
+    /// The log-writer answers, because only it has the lines.
+    fn show_log(&mut self, client: ClientId, wanted: &LogsWanted) {
+        if let Some(name) = wanted.source.as_deref().filter(|name| !self.writes_log(name)) {
+            return self.refuse(client, code::FAILED, &format!("there is neither a worker nor a process {name}"));
+        }
+        match self.clients.connection(client).map(|connection| self.log.hand_over(connection, wanted)) {
+            Some(Ok(())) => self.clients.forget(client),
+            _ => self.refuse(client, code::BUSY, "the log cannot be read at the moment, try again"),
+        }
+    }
+
+    fn writes_log(&self, name: &str) -> bool {
+        let workers = (0..self.fleet.slots()).map(Unit::Worker);
+        let processes = (0..self.spec.processes.len() as u32).map(Unit::Process);
+        name == "supervisor" || workers.chain(processes).any(|unit| self.fleet.name(unit) == name)
     }
 
     /// Requests that change something are told to the log with who asked.
@@ -170,6 +190,9 @@ impl Running<'_> {
             (Some(client), None) => self.clients.conclude(client, &Reply::Done),
             (Some(client), Some(ReloadFailure { message, pid })) => {
                 let deadline = Instant::now() + LAST_WORDS_WITHIN;
+                if let Some(pid) = pid {
+                    self.log.tail(pid, LAST_WORDS);
+                }
                 self.farewell = Some(Farewell { client, message, pid: pid.unwrap_or_default(), deadline });
             }
             (None, _) => {}
@@ -181,6 +204,20 @@ impl Running<'_> {
         let generation = self.fleet.generation();
         self.sockets.keep_only(generation);
         self.launcher.keep_only(generation);
+    }
+
+    /// A failed reload is told with what its worker wrote last.
+    pub(super) fn hear_last_words(&mut self) {
+        let now = Instant::now();
+        for tail in self.log.take_answers() {
+            if let Some(farewell) = self.farewell.as_mut().filter(|farewell| farewell.pid == tail.pid) {
+                for line in &tail.lines {
+                    farewell.message.push_str("\n  ");
+                    farewell.message.push_str(line);
+                }
+                farewell.deadline = now;
+            }
+        }
     }
 
     /// Tells a client how its reload failed, with what the worker wrote last.

@@ -25,7 +25,7 @@ const HANDLED: [Signal; 10] = [
 /// What to tell somebody whose signal does not do what they hoped for.
 pub(super) fn why_ignored(signal: Signal) -> &'static str {
     match signal {
-        Signal::SIGUSR1 => "the log goes to standard output, so there is no file to reopen",
+        Signal::SIGUSR1 => "no log files are written",
         _ => "it has no meaning here",
     }
 }

@@ -22,7 +22,7 @@ use crate::clients::{ClientId, Clients};
 use crate::control::Reply;
 use crate::fleet::{Exit, Fleet};
 use crate::handover::{Handover, Prepared};
-use crate::log_writer::LogWriter;
+use crate::log_writer::{Author, LogWriter};
 use crate::sockets::Sockets;
 use crate::status::LastExit;
 use crate::{Error, Outcome, Spec, stats};
@@ -171,7 +171,7 @@ impl Running<'_> {
             inherited: vec![state.memory.as_fd()],
         };
         let pid = launch.start()?;
-        self.log.add_source(SOURCE, pid, ours);
+        self.log.add_source(Author::program(SOURCE, pid), ours);
         Ok(pid)
     }
 
@@ -195,6 +195,9 @@ impl Running<'_> {
             return self.refuse_or_say(client, code::BUSY, "not now: a reload or a stop is under way");
         }
         self.log.announce();
+        if !self.log.is_settled() {
+            return self.refuse_or_say(client, code::BUSY, "not now: the log-writer is behind");
+        }
         let error = match Prepared::of(&self.left(client)) {
             Ok(state) => state.become_program(&self.executable),
             Err(error) => error,

@@ -19,6 +19,7 @@ use crate::harness::{
     Supervised, ask, command, directory, eventually, is_alive, log_writer_of, own_memory_bytes, set_mode, signal,
     within,
 };
+use crate::logs;
 
 const SECONDS: Duration = Duration::from_secs(10);
 
@@ -52,6 +53,14 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_foreign_program_is_ready_after_its_minimum_uptime_and_gets_its_socket),
         named(what_a_dead_worker_left_behind_ends_with_it),
         named(workers_run_as_the_chosen_user),
+        named(logs::every_stream_has_a_private_file),
+        named(logs::four_talkative_workers_lose_no_line_over_many_rotations),
+        named(logs::a_full_disk_holds_up_nobody_and_costs_lines_that_are_counted),
+        named(logs::files_that_were_moved_away_are_opened_anew_without_losing_a_line),
+        named(logs::no_files_are_written_where_the_journal_reads),
+        named(logs::the_last_lines_can_be_read_and_followed),
+        named(logs::lines_can_be_read_as_json_and_a_stranger_is_refused),
+        named(logs::a_reader_that_never_reads_delays_nobody_and_is_told_what_it_has_missed),
     ]
     .into_iter()
     .chain(crate::changes::all())

@@ -153,7 +153,19 @@ impl Supervised {
 
     /// Starts one whose output nobody reads, and waits until its workers are ready.
     pub(crate) fn start_unread(directory: TempDir, words: &[&str]) -> Self {
-        let child = command(directory.path(), words).spawn().unwrap();
+        let command = command(directory.path(), words);
+        Self::start_unheard(directory, command)
+    }
+
+    /// Starts one whose output becomes the file `stdout` in its directory, and waits until its workers are ready.
+    pub(crate) fn start_into_file(directory: TempDir, words: &[&str]) -> Self {
+        let mut command = command(directory.path(), words);
+        command.stdout(fs::File::create(directory.path().join("stdout")).unwrap());
+        Self::start_unheard(directory, command)
+    }
+
+    fn start_unheard(directory: TempDir, mut command: Command) -> Self {
+        let child = command.spawn().unwrap();
         let supervised = Self { directory, address: String::new(), child, lines: Arc::default() };
         eventually("the workers are ready", || {
             let status = Client::connect(&supervised.socket()).ok().and_then(|mut client| client.status().ok());

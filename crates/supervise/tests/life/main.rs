@@ -5,6 +5,7 @@
 mod cases;
 mod changes;
 mod harness;
+mod logs;
 mod roles;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

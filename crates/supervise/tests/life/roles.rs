@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::SIGTERM;
 use supervise::frame::{Decoder, DrainKind, FromWorker, Statistics, ToWorker, encode, greeting};
 use supervise::worker_side::{Inherited, set_process_name};
-use supervise::{AuxiliaryProcess, Hooks, Program, Spec, Supervisor};
+use supervise::{AuxiliaryProcess, Hooks, LogFiles, Program, Spec, Supervisor};
 
 /// Runs a supervisor as the words say, e.g. `directory=/tmp/x workers=2 kill_timeout_ms=500`.
 pub(crate) fn supervisor(words: &[String]) -> u8 {
@@ -42,6 +42,12 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
     spec.hang_timeout = milliseconds("hang_timeout_ms").unwrap_or(Duration::from_secs(10));
     spec.recycling.max_memory = word("max_memory").map(|bytes| bytes.parse().unwrap());
     spec.min_uptime = milliseconds("min_uptime_ms").unwrap_or(Duration::from_secs(1));
+    spec.log_json = word("log_json").is_some();
+    spec.log_files = word("log_file_bytes").map(|max_bytes| LogFiles {
+        directory: directory.join("logs"),
+        max_bytes: max_bytes.parse().unwrap(),
+        count: word("log_file_count").map_or(1000, |count| count.parse().unwrap()),
+    });
     if let Some(name) = word("process") {
         let (name, program) = (name.to_owned(), own.into());
         let args = vec!["role-process".into()];
@@ -94,6 +100,7 @@ pub(crate) fn worker(directory: &str) -> i32 {
     println!("settings={} modes={modes}", settings());
     for mode in modes.split_whitespace() {
         match mode {
+            lines if lines.starts_with("count-") => count(lines["count-".len()..].parse().unwrap()),
             "never-ready" => wait_for_ever(),
             "long-line" => println!("{}", "x".repeat(40_000)),
             code if code.starts_with("exit-") => return code["exit-".len()..].parse().unwrap(),
@@ -145,6 +152,16 @@ fn leak() {
     loop {
         leaked.push(vec![1_u8; 4 << 20]);
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Writes numbered lines to stdout, every tenth to stderr, too.
+fn count(lines: usize) {
+    for number in 0..lines {
+        println!("number {number} {}", "x".repeat(number % 150));
+        if number % 10 == 0 {
+            eprintln!("number {number}");
+        }
     }
 }
 
