@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 
 use config::Settings;
 use supervise::status::Status;
-use supervise::{Hooks, ListenAddress, Program, Spec, Supervisor};
+use supervise::{Hooks, ListenAddress, LogFiles, Program, Spec, Supervisor};
 
 use crate::arguments::{Global, Run};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::settings::control_socket;
+use crate::settings::{control_socket, log_directory};
+
+/// The size at which a log file is rotated.
+const LOG_FILE_BYTES: u64 = 10_000_000;
+
+/// How many log files there are per stream.
+const LOG_FILES: u32 = 5;
 
 /// What the supervisor is to do, as far as the settings say.
 pub(crate) fn spec(global: &Global, settings: &Settings, program: Program, output: &Output) -> Spec {
@@ -25,6 +31,8 @@ pub(crate) fn spec(global: &Global, settings: &Settings, program: Program, outpu
     spec.kill_timeout = wanted.kill_timeout;
     spec.ready_timeout = wanted.ready_timeout;
     spec.min_uptime = wanted.min_uptime;
+    spec.log_json = settings.log.format == config::LogFormat::Json;
+    spec.log_files = Some(LogFiles { directory: log_directory(settings), max_bytes: LOG_FILE_BYTES, count: LOG_FILES });
     spec.version = env!("CARGO_PKG_VERSION").to_owned();
     spec
 }

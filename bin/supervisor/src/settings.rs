@@ -63,6 +63,11 @@ pub(crate) fn control_socket(global: &Global, settings: &Settings) -> PathBuf {
     directory.as_deref().unwrap_or(&settings.supervisor.state_dir).join("supervisor.sock")
 }
 
+/// Where the supervisor's log files lie.
+pub(crate) fn log_directory(settings: &Settings) -> PathBuf {
+    settings.supervisor.state_dir.join("logs")
+}
+
 /// Creates a directory that only its owner may enter, unless it exists.
 pub(crate) fn create_private_directory(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -74,6 +75,8 @@ fn every_verb_that_needs_a_supervisor_ends_with_3_without_one() {
         &["ping"],
         &["stop"],
         &["stop", "--now"],
+        &["logs"],
+        &["logs", "-f", "w0"],
     ];
     for verb in verbs {
         let ended = Shell::new().run(verb);
@@ -207,4 +210,50 @@ fn a_program_is_started_shown_and_stopped() {
     assert_eq!((stopped.code, stopped.stdout.as_str(), stopped.stderr.as_str()), (0, "", ""));
     assert_eq!(supervisor.child().wait().unwrap().code(), Some(0));
     assert!(!Path::new(&pid_file).exists(), "the pid file is left behind");
+}
+
+#[test]
+fn logs_shows_what_a_program_wrote_and_where_the_files_are_when_its_supervisor_is_gone() {
+    let shell = Shell::new();
+    let script = "echo hello; echo '{\"level\":\"warn\"}' >&2; while :; do echo tick; sleep 0.02; done";
+    let flags = ["--listen", "127.0.0.1:0", "--workers", "1", "--set", "supervisor.min_uptime=50ms", "--quiet"];
+    let arguments: Vec<_> = ["start"].into_iter().chain(flags).chain(["--", "sh", "-c", script]).collect();
+    let mut command = shell.command(&arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut supervisor = GuardedChild::spawn(&mut command).unwrap();
+    let all = ["logs", "--lines", "5000"];
+    let shown = eventually(Duration::from_secs(10), || {
+        let ended = shell.run(&all);
+        ended.stdout.contains("w0| tick\n").then_some(ended)
+    });
+    assert_eq!((shown.code, shown.stderr.as_str()), (0, ""));
+    for line in ["w0| hello\n", "w0| {\"level\":\"warn\"}\n", "supervisor| 2"] {
+        assert!(shown.stdout.contains(line), "{line} is missing in\n{}", shown.stdout);
+    }
+    let colored = shell.run(&["logs", "0", "--color", "always"]).stdout;
+    assert!(colored.starts_with("\u{1b}[36mw0|\u{1b}[0m "), "{colored}");
+
+    let json = shell.run(&["logs", "0", "-n", "5000", "--json"]).stdout;
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["line"] == "hello" && line["stream"] == "stdout"), "{json}");
+    assert!(lines.iter().any(|line| line["message"]["level"] == "warn" && line["worker"] == "w0"), "{json}");
+
+    let stranger = shell.run(&["logs", "redis"]);
+    assert_eq!((stranger.code, stranger.stdout.as_str()), (1, ""));
+    assert!(stranger.stderr.contains("neither a worker nor a process redis"), "{}", stranger.stderr);
+
+    let mut follow = shell.command(&["logs", "-f", "w0", "--lines", "0"]);
+    let mut follower = GuardedChild::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::null())).unwrap();
+    let mut first = String::new();
+    BufReader::new(follower.child().stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "w0| tick\n");
+    assert_eq!(follower.child().wait().unwrap().code(), Some(0), "a reader who leaves is no failure");
+
+    assert_eq!(shell.run(&["stop", "--quiet"]).code, 0);
+    supervisor.child().wait().unwrap();
+    let gone = shell.run(&["logs"]);
+    assert_eq!((gone.code, gone.stdout.as_str()), (3, ""));
+    assert!(gone.stderr.contains(".bellwether/logs"), "{}", gone.stderr);
+    let kept = std::fs::read_to_string(shell.directory.path().join(".bellwether/logs/out.log")).unwrap();
+    assert!(kept.starts_with("w0| hello\nw0| tick\n"), "{kept}");
 }

@@ -1,5 +1,6 @@
 //! Verbs for the tests: start a supervisor, talk to it and its workers, wait for something within a bound.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -121,6 +122,13 @@ impl Supervised {
         let mut supervised = Self::follow(directory, command);
         supervised.wait_until_ready();
         supervised
+    }
+
+    /// The inodes of all sockets of the supervisor.
+    pub(crate) fn sockets(&self) -> BTreeSet<String> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+        links.map(|link| link.display().to_string()).filter(|link| link.starts_with("socket:")).collect()
     }
 
     /// The only child of the process that was started.

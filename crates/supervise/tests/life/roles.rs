@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::SIGTERM;
 use supervise::frame::{Decoder, DrainKind, FromWorker, Statistics, ToWorker, encode, greeting};
 use supervise::worker_side::{Inherited, set_process_name};
-use supervise::{AuxiliaryProcess, Hooks, LogFiles, Program, Spec, Supervisor};
+use supervise::{AuxiliaryProcess, Handover, Hooks, LogFiles, Program, Spec, Supervisor};
 
 /// Runs a supervisor as the words say, e.g. `directory=/tmp/x workers=2 kill_timeout_ms=500`.
 pub(crate) fn supervisor(words: &[String]) -> u8 {
@@ -54,12 +54,19 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
         spec.processes.push(AuxiliaryProcess { name, program, args, env: Vec::new(), notifies: true });
     }
     let again = spec.clone();
-    let outcome = Supervisor::bind(spec).and_then(|supervisor| {
-        supervisor.run(Hooks {
-            on_ready: Box::new(|status| format!("READY {}\n", status.supervisor.listen[0])),
-            respec: Box::new(move |binary| respec(&directory, &again, binary)),
-        })
-    });
+    let hooks = Hooks {
+        on_ready: Box::new(|status| format!("READY {}\n", status.supervisor.listen[0])),
+        respec: Box::new(move |binary| respec(&directory, &again, binary)),
+    };
+    let outcome = match Handover::from_environment() {
+        Ok(None) => Supervisor::bind(spec).and_then(|supervisor| supervisor.run(hooks)),
+        Ok(Some(handover)) => match handover.resume() {
+            Ok(Some(resumed)) => resumed.run("the next release", hooks),
+            Ok(None) => return 0,
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
     match outcome {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
