@@ -55,6 +55,9 @@ impl Key {
 /// What the environment twins of all keys begin with.
 pub(crate) const TWIN_PREFIX: &str = "BELLWETHER__";
 
+/// The key of the `[[supervisor.process]]` tables.
+pub(crate) const PROCESS: &str = "supervisor.process";
+
 /// The key of the `[[rate_limit.policy]]` tables.
 pub(crate) const POLICY: &str = "rate_limit.policy";
 
@@ -112,16 +115,55 @@ pub(crate) const KEYS: &[Key] = &[
         "A program after `--` that reports nothing counts as ready after this time.",
         |all| &mut all.supervisor.min_uptime,
     ),
-    Key::new("supervisor.user", "The user that workers run as; the supervisor's own when absent.", |all| {
-        &mut all.supervisor.user
-    })
+    Key::new(
+        "supervisor.canary",
+        "How long the first worker of a new generation has to serve without a crash before a reload goes on; 0s to go on at once.",
+        |all| &mut all.supervisor.canary,
+    ),
+    Key::new(
+        "supervisor.hang_timeout",
+        "How long a worker that has reported once may be silent before it is killed and replaced.",
+        |all| &mut all.supervisor.hang_timeout,
+    ),
+    Key::new(
+        "supervisor.max_memory",
+        "A worker whose resident memory is larger is replaced, the successor first; 0 for never.",
+        |all| &mut all.supervisor.max_memory,
+    ),
+    Key::new(
+        "supervisor.max_requests",
+        "A worker that has answered so many requests, give or take 15 %, is replaced; 0 for never.",
+        |all| &mut all.supervisor.max_requests,
+    ),
+    Key::new(
+        "supervisor.max_age",
+        "A worker of this age, give or take 15 %, is replaced; 0s for never.",
+        |all| &mut all.supervisor.max_age,
+    ),
+    Key::new(
+        "supervisor.cron",
+        "When all workers are replaced, one by one: minute, hour, day of month, month, day of week, and a time zone if it is\nnot the system's.",
+        |all| &mut all.supervisor.cron,
+    )
+    .with_example("30 4 * * *"),
+    Key::new("supervisor.cpu_affinity", "Whether each worker is bound to one processor.", |all| {
+        &mut all.supervisor.cpu_affinity
+    }),
+    Key::new(
+        "supervisor.user",
+        "The user that workers and the processes beside them run as; the supervisor's own when absent. Set it here rather than\nby --user, so that `supervisor db` and `supervisor token` find the same files.",
+        |all| &mut all.supervisor.user,
+    )
     .with_example("www-data"),
     Key::new(
         "supervisor.state_dir",
-        "Where the control socket, the private Redis of `up`, SQLite and generated secrets live.",
+        "Where the control socket, the private Redis of `up`, logs, SQLite and generated secrets live. With a `user`, SQLite and\nthe token key are in its directory `data`, which alone belongs to that user.",
         |all| &mut all.supervisor.state_dir,
     )
     .with_variables(&["STATE_DIRECTORY"]),
+    Key::new(PROCESS, "A kind of process beside the web workers, restarted by the same rules.", |all| {
+        &mut all.supervisor.processes
+    }),
     Key::new(
         "http.trusted_proxies",
         "Networks whose word on a client's address is taken, such as your load balancer's.",
@@ -167,7 +209,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("redis.command_timeout", "How long one command may take.", |all| &mut all.redis.command_timeout),
     Key::new(
         "database.url",
-        "sqlite://PATH or postgres://…; by default SQLite in the state directory. With a password, as for redis.url:\nDATABASE_URL_FILE, or the credential `database.url`.",
+        "sqlite://PATH or postgres://…; by default SQLite in supervisor.state_dir. With a password, as for redis.url:\nDATABASE_URL_FILE, or the credential `database.url`.",
         |all| &mut all.database.url,
     )
     .with_variables(&["DATABASE_URL"]),
@@ -201,6 +243,15 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("log.level", "A level, or directives such as \"info,api=debug\". RUST_LOG wins.", |all| &mut all.log.level)
         .with_variables(&["RUST_LOG"]),
     Key::new("log.format", "\"pretty\" for people, \"json\" for machines.", |all| &mut all.log.format),
+    Key::new(
+        "log.files",
+        "Whether what workers, processes and supervisor write also goes to files, in `logs` in the state directory.\nNever under systemd's journal, which keeps it already.",
+        |all| &mut all.log.files,
+    ),
+    Key::new("log.file_size", "A file that would grow beyond this is rotated first.", |all| &mut all.log.file_size),
+    Key::new("log.file_count", "How many files are kept per worker or process, the one being written included.", |all| {
+        &mut all.log.file_count
+    }),
 ];
 
 #[cfg(test)]

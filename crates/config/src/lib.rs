@@ -6,7 +6,6 @@ mod file;
 mod inherited;
 mod keys;
 mod load;
-mod policy;
 mod problem;
 mod rules;
 mod schema;
@@ -14,16 +13,17 @@ mod setting;
 mod settings;
 mod sources;
 mod suggest;
+mod tables;
 mod template;
 mod values;
 
 pub use inherited::{SETTINGS_FD, from_inherited};
 pub use load::{Loaded, Origin, Shown, load};
-pub use policy::{Algorithm, Method, OnOutage, PathGlob, Policy, PolicyKey, PolicyName};
 pub use problem::{Problem, Problems};
 pub use schema::json_schema;
 pub use settings::*;
 pub use sources::{Assignment, FileChoice, Sources};
+pub use tables::{Algorithm, Method, OnOutage, PathGlob, Policy, PolicyKey, PolicyName, Process, ProcessName, Word};
 pub use template::template;
 pub use values::*;
 #[cfg(test)]

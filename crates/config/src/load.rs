@@ -209,14 +209,14 @@ impl Layering {
         }
     }
 
-    /// Puts what lives in the state directory by default into the one that was chosen.
+    /// Puts what the workers own by default into their directory, which follows the state directory and their user.
     fn derive_defaults(&mut self) {
-        let state_dir = &self.settings.supervisor.state_dir;
+        let workers_dir = self.settings.supervisor.workers_dir();
         if !self.given.contains_key("database.url") {
-            self.settings.database.url = default_database(state_dir);
+            self.settings.database.url = default_database(&workers_dir);
         }
         if !self.given.contains_key("auth.token_key_file") {
-            self.settings.auth.token_key_file = default_token_key(state_dir);
+            self.settings.auth.token_key_file = default_token_key(&workers_dir);
         }
     }
 }

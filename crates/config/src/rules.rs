@@ -9,6 +9,9 @@ use crate::keys::KEYS;
 use crate::load::{Layering, Origin};
 use crate::settings::Settings;
 
+/// Workers report every second; what is silent for less than two reports may be well.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Reports every rule that the settings break.
 pub(crate) fn check(layering: &mut Layering) {
     for (key, message) in broken(&layering.settings) {
@@ -23,7 +26,7 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
             broken.push((key, "has to be longer than 0s"));
         }
     }
-    let Settings { supervisor, http, redis, .. } = settings;
+    let Settings { supervisor, http, redis, log, .. } = settings;
     let distinct: HashSet<_> = supervisor.listen.iter().map(ToString::to_string).collect();
     let with_admin = distinct.contains(&supervisor.admin_listen.to_string()) && supervisor.admin_listen.port() != 0;
     let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -39,6 +42,8 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
             !http.client_ip_header.bytes().all(is_token),
             "is the name of one header, in lower case",
         ),
+        ("log.file_size", log.file_size.bytes() == 0, "has to be larger than 0; `log.files = false` writes no files"),
+        ("log.file_count", log.file_count == 0, "has to be at least 1; `log.files = false` writes no files"),
         (
             "redis.prefix",
             redis.prefix.len() > 32 || !redis.prefix.bytes().all(is_prefix),
@@ -49,10 +54,11 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
     broken
 }
 
-fn positive_durations(settings: &Settings) -> [(&'static str, Duration); 8] {
+fn positive_durations(settings: &Settings) -> [(&'static str, Duration); 9] {
     [
         ("supervisor.kill_timeout", settings.supervisor.kill_timeout),
         ("supervisor.ready_timeout", settings.supervisor.ready_timeout),
+        ("supervisor.hang_timeout", settings.supervisor.hang_timeout),
         ("http.keep_alive", settings.http.keep_alive),
         ("http.handler_timeout", settings.http.handler_timeout),
         ("redis.command_timeout", settings.redis.command_timeout),
@@ -75,6 +81,12 @@ pub(crate) fn warnings(layering: &Layering, file: Option<&Path>) -> Vec<String> 
     let mut settings = layering.settings.clone();
     if settings.http.trusted_proxies.iter().any(crate::Network::is_everything) {
         warnings.push("`http.trusted_proxies` trusts everybody: any client can pretend to be another".to_owned());
+    }
+    if settings.supervisor.hang_timeout < SHORTEST_PATIENCE {
+        warnings.push(
+            "`supervisor.hang_timeout` is below 2s and workers report every second: healthy ones may be killed"
+                .to_owned(),
+        );
     }
     let holds_password = |key: &&crate::keys::Key| {
         let is_in_file = matches!(layering.origin(key.path), Some(Origin::File { .. }));

@@ -60,6 +60,11 @@ pub(crate) trait Scalar: Sized {
     /// Reads the textual form.
     fn parse(text: &str) -> Option<Self>;
 
+    /// What is wrong with a text that [`Scalar::parse`] refuses, when there is more to say than what was expected.
+    fn reason(_text: &str) -> Option<String> {
+        None
+    }
+
     /// The textual form, which [`Scalar::parse`] reads back.
     fn text(&self) -> String;
 
@@ -116,10 +121,7 @@ impl<T: Scalar> Setting for T {
     }
 
     fn set_text(&mut self, text: &str) -> Result<(), Faults> {
-        if T::KIND == Kind::Text && text.starts_with(['"', '\'']) {
-            return self.set(&parse_toml(text)?);
-        }
-        *self = from_text(0..text.len(), text).map_err(|fault| vec![fault])?;
+        *self = plain_or_quoted(text)?;
         Ok(())
     }
 
@@ -147,7 +149,7 @@ impl<T: Scalar> Setting for Option<T> {
     }
 
     fn set_text(&mut self, text: &str) -> Result<(), Faults> {
-        *self = Some(from_text(0..text.len(), text).map_err(|fault| vec![fault])?);
+        *self = Some(plain_or_quoted(text)?);
         Ok(())
     }
 
@@ -250,7 +252,10 @@ fn scalar<T: Scalar>(value: &Spanned<DeValue<'_>>) -> Result<T, Faults> {
         (Kind::Boolean, DeValue::Boolean(flag)) => T::parse(&flag.to_string()),
         _ => None,
     };
-    parsed.ok_or_else(|| vec![unexpected::<T>(value.span(), &described(value.get_ref()))])
+    parsed.ok_or_else(|| {
+        let reason = value.get_ref().as_str().and_then(T::reason);
+        vec![unexpected::<T>(value.span(), &described(value.get_ref()), reason)]
+    })
 }
 
 /// TOML also has hexadecimal, octal and binary integers.
@@ -260,16 +265,27 @@ fn decimal(number: &toml::de::DeInteger<'_>) -> Option<String> {
 }
 
 /// `found` is left out where it may be a secret.
-fn unexpected<T: Scalar>(span: Range<usize>, found: &str) -> Fault {
+fn unexpected<T: Scalar>(span: Range<usize>, found: &str, reason: Option<String>) -> Fault {
     let expected = T::EXPECTED;
-    let message =
-        if T::SECRET { format!("expected {expected}") } else { format!("expected {expected}, found {found}") };
+    let message = match reason {
+        _ if T::SECRET => format!("expected {expected}"),
+        Some(reason) => format!("expected {expected}, found {found}: {reason}"),
+        None => format!("expected {expected}, found {found}"),
+    };
     Fault::new(span, message)
+}
+
+/// A value outside of files. Text may stand in quotes, as it does in files.
+fn plain_or_quoted<T: Scalar>(text: &str) -> Result<T, Faults> {
+    if T::KIND == Kind::Text && text.starts_with(['"', '\'']) {
+        return scalar(&parse_toml(text)?);
+    }
+    from_text(0..text.len(), text).map_err(|fault| vec![fault])
 }
 
 fn from_text<T: Scalar>(span: Range<usize>, text: &str) -> Result<T, Fault> {
     let text = text.trim();
-    T::parse(text).ok_or_else(|| unexpected::<T>(span, &format!("`{text}`")))
+    T::parse(text).ok_or_else(|| unexpected::<T>(span, &format!("`{text}`"), T::reason(text)))
 }
 
 fn to_toml(kind: Kind, text: String) -> toml::Value {

@@ -4,10 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::policy::Policy;
+use crate::tables::{Policy, Process};
 use crate::values::{
-    AccessLog, ByteSize, DatabaseUrl, ListenAddress, LogFormat, Network, RateLimitHeaders, RedisUrl, Workers,
+    AccessLog, ByteSize, CronExpression, DatabaseUrl, ListenAddress, LogFormat, Network, RateLimitHeaders, RedisUrl,
+    Workers,
 };
+
+/// The file of the default database, in [`Supervisor::workers_dir`].
+pub const DATABASE_FILE: &str = "bellwether.db";
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +49,26 @@ pub struct Supervisor {
     pub ready_timeout: Duration,
     /// How long a program that reports nothing must live to count as ready.
     pub min_uptime: Duration,
-    /// The user that workers run as; the supervisor's own when absent.
+    /// How long the first worker of a new generation must serve before the others are replaced; may be zero.
+    pub canary: Duration,
+    /// How long a worker that has reported may be silent before it is killed and replaced.
+    pub hang_timeout: Duration,
+    /// The resident memory of one worker at which it is replaced; zero for never.
+    pub max_memory: ByteSize,
+    /// The requests of one worker after which it is replaced; 0 for never.
+    pub max_requests: u32,
+    /// The age at which a worker is replaced; zero for never.
+    pub max_age: Duration,
+    /// When all workers are replaced.
+    pub cron: Option<CronExpression>,
+    /// Whether each worker is bound to one processor.
+    pub cpu_affinity: bool,
+    /// The user that workers and the processes beside them run as; the supervisor's own when absent.
     pub user: Option<String>,
-    /// Where the control socket, the private Redis, SQLite and generated secrets live.
+    /// Where the control socket, the private Redis, logs, SQLite and generated secrets live.
     pub state_dir: PathBuf,
+    /// Kinds of process beside the web workers.
+    pub processes: Vec<Process>,
 }
 
 /// What the public listeners accept and reveal.
@@ -132,6 +152,22 @@ pub struct Log {
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
+    /// Whether output also goes to files in the state directory.
+    pub files: bool,
+    /// A file that would grow beyond this is rotated first; never zero.
+    pub file_size: ByteSize,
+    /// How many files are kept per stream; at least 1.
+    pub file_count: u32,
+}
+
+impl Supervisor {
+    /// Where the workers keep what they own: the state directory, or `data` in it when they run as a user of their own.
+    ///
+    /// The state directory also holds the supervisor's socket, locks and logs. Whoever may write to a directory may put
+    /// another file in the place of any in it, so workers of another user get one to themselves.
+    pub fn workers_dir(&self) -> PathBuf {
+        if self.user.is_some() { self.state_dir.join("data") } else { self.state_dir.clone() }
+    }
 }
 
 impl Default for Settings {
@@ -145,7 +181,7 @@ impl Default for Settings {
             rate_limit: RateLimit::default(),
             cache: Cache::default(),
             auth: Auth { token_key_file: default_token_key(&state_dir) },
-            log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
+            log: Log::default(),
         }
     }
 }
@@ -159,8 +195,16 @@ impl Default for Supervisor {
             kill_timeout: Duration::from_secs(30),
             ready_timeout: Duration::from_secs(30),
             min_uptime: Duration::from_secs(1),
+            canary: Duration::from_secs(2),
+            hang_timeout: Duration::from_secs(10),
+            max_memory: ByteSize::mebibytes(0),
+            max_requests: 0,
+            max_age: Duration::ZERO,
+            cron: None,
+            cpu_affinity: false,
             user: None,
             state_dir: PathBuf::from(".bellwether"),
+            processes: Vec::new(),
         }
     }
 }
@@ -213,12 +257,24 @@ impl Default for Cache {
     }
 }
 
-/// SQLite in the state directory.
-pub(crate) fn default_database(state_dir: &Path) -> DatabaseUrl {
-    DatabaseUrl::sqlite(&state_dir.join("bellwether.db"))
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Pretty,
+            files: true,
+            file_size: ByteSize::megabytes(10),
+            file_count: 5,
+        }
+    }
 }
 
-/// The token key in the state directory.
-pub(crate) fn default_token_key(state_dir: &Path) -> PathBuf {
-    state_dir.join("token.key")
+/// SQLite in the workers' directory.
+pub(crate) fn default_database(workers_dir: &Path) -> DatabaseUrl {
+    DatabaseUrl::sqlite(&workers_dir.join(DATABASE_FILE))
+}
+
+/// The token key in the workers' directory.
+pub(crate) fn default_token_key(workers_dir: &Path) -> PathBuf {
+    workers_dir.join("token.key")
 }

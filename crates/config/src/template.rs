@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::keys::{KEYS, Key, POLICY, about_section, sections};
+use crate::keys::{KEYS, Key, POLICY, PROCESS, about_section, sections};
 use crate::settings::Settings;
 
 const HEAD: &str = "\
@@ -11,6 +11,15 @@ const HEAD: &str = "\
 # Precedence: flag > environment > this file > default. Each key `a.b` has the variable BELLWETHER__A__B, and PORT, HOST,
 # WEB_CONCURRENCY, REDIS_URL, DATABASE_URL, RUST_LOG and TRUSTED_PROXIES work too. `supervisor config check` finds all
 # mistakes at once, `supervisor config show --origin` tells where each value came from.
+";
+
+const PROCESSES: &str = "
+# A kind of process beside the web workers, such as a job runner: started before them, stopped after them, restarted by
+# the same rules. One table per kind; take the `# ` away from all its lines.
+# [[supervisor.process]]
+# name = \"mailer\"                     # in `status`, and before its log lines
+# command = [\"mailer\", \"--verbose\"]   # program and arguments; no shell reads it
+# count = 2                           # mailer-0 and mailer-1, each with its number in PROCESS_ID
 ";
 
 const POLICIES: &str = "
@@ -36,18 +45,27 @@ pub fn template() -> String {
     let mut text = HEAD.to_owned();
     for section in sections() {
         let _ = write!(text, "\n# {}\n[{section}]\n", about_section(section));
-        let keys = KEYS.iter().filter(|key| key.section() == section && key.path != POLICY);
-        for (index, key) in keys.enumerate() {
+        let (tables, keys): (Vec<_>, Vec<_>) =
+            KEYS.iter().filter(|key| key.section() == section).partition(|key| tables(key).is_some());
+        for (index, key) in keys.into_iter().enumerate() {
             if index > 0 {
                 text.push('\n');
             }
             describe(&mut text, key);
         }
-        if POLICY.starts_with(section) {
-            text.push_str(POLICIES);
-        }
+        // Last in their section: in TOML, a key that follows a table belongs to it.
+        text.extend(tables.into_iter().filter_map(self::tables));
     }
     text
+}
+
+/// The text for a key that is a list of tables.
+fn tables(key: &Key) -> Option<&'static str> {
+    match key.path {
+        PROCESS => Some(PROCESSES),
+        POLICY => Some(POLICIES),
+        _ => None,
+    }
 }
 
 fn describe(text: &mut String, key: &Key) {

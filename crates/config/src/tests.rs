@@ -1,5 +1,7 @@
 //! Layering, messages, and what is generated from the table of keys, through the public interface.
 
+mod tables;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -143,6 +145,17 @@ fn what_lives_in_the_state_directory_follows_it() {
     assert_eq!(case.shown("auth.token_key_file").0, "\"/srv/50%?/token.key\"");
     let case = case.env("DATABASE_URL", "sqlite://elsewhere.db");
     assert_eq!(case.shown("database.url").0, "\"sqlite://elsewhere.db\"");
+}
+
+#[test]
+fn workers_of_a_user_of_their_own_keep_what_they_own_in_a_directory_of_their_own() {
+    let case = Case::new().set("supervisor.state_dir=/srv/a").set("supervisor.user=nobody");
+    assert_eq!(case.shown("database.url").0, "\"sqlite:///srv/a/data/bellwether.db\"");
+    assert_eq!(case.shown("auth.token_key_file").0, "\"/srv/a/data/token.key\"");
+    let case = case.set("auth.token_key_file=/etc/token.key");
+    assert_eq!(case.shown("auth.token_key_file").0, "\"/etc/token.key\"");
+    let supervisor = case.load().unwrap().settings.supervisor;
+    assert_eq!(supervisor.workers_dir(), PathBuf::from("/srv/a/data"));
 }
 
 #[test]
@@ -293,51 +306,45 @@ fn rules_over_values_point_at_what_gave_the_value() {
 }
 
 #[test]
-fn policies_are_read_with_their_defaults() {
-    let case = Case::new().file("[[rate_limit.policy]]\nname = \"all\"\nlimit = 5\nwindow = \"1m\"\n");
-    let policies = case.load().unwrap().settings.rate_limit.policies;
-    let [policy] = policies.as_slice() else { panic!("one policy") };
-    assert_eq!((policy.name.as_str(), policy.limit, policy.window.as_secs()), ("all", 5, 60));
-    assert_eq!(policy.paths[0].as_str(), "/**");
-    assert!(policy.methods.is_empty());
+fn what_recycles_and_logs_has_the_promised_defaults() {
+    let expected = [
+        ("supervisor.canary", "\"2s\""),
+        ("supervisor.hang_timeout", "\"10s\""),
+        ("supervisor.max_memory", "\"0B\""),
+        ("supervisor.max_requests", "0"),
+        ("supervisor.max_age", "\"0s\""),
+        ("supervisor.cron", ""),
+        ("supervisor.cpu_affinity", "false"),
+        ("supervisor.process", "[]"),
+        ("log.files", "true"),
+        ("log.file_size", "\"10MB\""),
+        ("log.file_count", "5"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(Case::new().shown(key), (value.to_owned(), "default".to_owned()), "{key}");
+    }
+    let zero = Case::new().file("[supervisor]\nmax_memory = \"0\"\ncanary = \"0s\"\n").load().unwrap().settings;
+    assert_eq!((zero.supervisor.max_memory.bytes(), zero.supervisor.canary.is_zero()), (0, true));
 }
 
 #[test]
-fn every_mistake_in_a_policy_is_reported_at_its_place() {
+fn what_recycles_and_logs_is_refused_where_it_makes_no_sense() {
     let cases = [
-        ("name = \"a\"\nlimit = 1", "1:1: `rate_limit.policy`: a policy needs `window`"),
-        ("name = \"a b\"", "2:8: `rate_limit.policy`: expected a name of 1 to 64 letters"),
-        (
-            "key = \"user\"",
-            "2:7: `rate_limit.policy`: expected \"address\", the only key this version supports, found `user`",
-        ),
-        (
-            "key = [\"address\", \"route\"]",
-            "2:7: `rate_limit.policy`: expected \"address\", the only key this version supports, found a list",
-        ),
-        (
-            "algorithm = \"gcra\"",
-            "2:13: `rate_limit.policy`: expected \"fixed_window\", the only algorithm this version supports, found `gcra`",
-        ),
-        (
-            "on_outage = \"open\"",
-            "2:13: `rate_limit.policy`: expected \"local\", the only behaviour this version supports, found `open`",
-        ),
-        ("burst = 20", "2:1: `rate_limit.policy`: a policy has no `burst` in this version; it takes name, paths,"),
-        ("limt = 20", "did you mean `limit`?"),
-        ("methods = [\"get\"]", "2:12: `rate_limit.policy`: expected one of GET, HEAD,"),
-        ("paths = [\"/a**/b\"]", "2:10: `rate_limit.policy`: expected a path such as"),
-        ("name = \"a\"\nlimit = 0\nwindow = \"1m\"", "3:9: `rate_limit.policy`: a limit is at least 1"),
-        ("name = \"a\"\nlimit = 1\nwindow = \"5ms\"", "4:10: `rate_limit.policy`: a window is at least 1s long"),
-        (
-            "name = \"a\"\nlimit = 1\nwindow = \"1m\"\n[[rate_limit.policy]]\nname = \"a\"\nlimit = 2\nwindow = \"1h\"",
-            "6:8: `rate_limit.policy`: two policies are named `a`",
-        ),
+        ("supervisor.hang_timeout=0s", "`supervisor.hang_timeout`: has to be longer than 0s"),
+        ("log.file_count=0", "`log.file_count`: has to be at least 1"),
+        ("log.file_size=0", "`log.file_size`: has to be larger than 0"),
+        ("supervisor.max_memory=lots", "expected a size such as"),
+        ("supervisor.cron=61 * * * *", "found `61 * * * *`: value must be in range 0..=59; found 61"),
+        ("supervisor.cron=\"30 4 * *\"", "found `30 4 * *`: missing days of week"),
     ];
-    for (table, expected) in cases {
-        let problems = Case::new().file(&format!("[[rate_limit.policy]]\n{table}\n")).problems();
+    for (assignment, expected) in cases {
+        let problems = Case::new().set(assignment).problems();
         assert!(problems.contains(expected), "{expected} is missing in\n{problems}");
     }
+    let problems = Case::new().file("[supervisor]\ncron = \"0 25 * * *\"\n").problems();
+    assert!(problems.starts_with("bellwether.toml:2:8: `supervisor.cron`: expected a cron expression"), "{problems}");
+    let hasty = Case::new().set("supervisor.hang_timeout=1s").load().unwrap().warnings;
+    assert!(hasty[0].contains("healthy ones may be killed"), "{hasty:?}");
 }
 
 #[test]
@@ -413,6 +420,10 @@ fn settings_survive_the_way_to_a_child() {
         .set("supervisor.workers=-2")
         .set("supervisor.user=nobody")
         .set("http.trusted_proxies=10.0.0.0/8")
+        .set("supervisor.process=[{ name = \"mailer\", command = [\"mail\", \"\"], count = 2 }]")
+        .set("supervisor.cron=30 4 * * *")
+        .set("supervisor.max_memory=512MiB")
+        .set("log.files=false")
         .set("cache.ttl=1500ms");
     let settings = case.load().unwrap().settings;
     assert_eq!(Settings::from_json(&settings.to_json()).unwrap(), settings);
@@ -434,17 +445,18 @@ fn the_template_is_valid_as_it_is_and_with_every_line_switched_on() {
     let loaded = Case::new().file(&switched_on).load().unwrap_or_else(|problems| panic!("{problems}"));
     let absent = loaded.shown().into_iter().find(|row| row.value.is_none());
     assert_eq!(absent, None, "the template leaves a key out");
+    assert_eq!(loaded.settings.supervisor.processes[0].instances(), ["mailer-0", "mailer-1"]);
     assert_eq!(loaded.settings.http, Settings::default().http);
 }
 
-/// Takes the `# ` away from a line that shows a default.
+/// Takes the `# ` away from a line that shows a default, or belongs to a table that is none.
 fn switch_on(line: &str) -> &str {
     let Some(rest) = line.strip_prefix("# ") else { return line };
     let name = rest.split_once(" = ").map(|(name, _)| name);
     let is_key = name.is_some_and(|name| {
         name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     });
-    if is_key { rest } else { line }
+    if is_key || rest.starts_with("[[") { rest } else { line }
 }
 
 #[test]
@@ -471,4 +483,5 @@ fn the_schema_knows_every_key_and_nothing_else() {
     assert!(keys.iter().all(|key| known.contains_key(*key)));
     assert_eq!(known["http.keep_alive"]["default"], "5s");
     assert_eq!(known["rate_limit.policy"]["items"]["additionalProperties"], false);
+    assert_eq!(known["supervisor.process"]["items"]["required"], serde_json::json!(["name", "command"]));
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod choice;
+mod cron;
 mod duration;
 mod network;
 mod plain;
@@ -13,6 +14,7 @@ pub use address::ListenAddress;
 pub(crate) use address::parse_host;
 pub use choice::{AccessLog, LogFormat, RateLimitHeaders};
 pub(crate) use choice::{choices, name_in, one_of};
+pub use cron::CronExpression;
 pub use network::Network;
 pub use size::ByteSize;
 pub(crate) use url::masked;

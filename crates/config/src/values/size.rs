@@ -29,6 +29,11 @@ impl ByteSize {
         Self(count << 20)
     }
 
+    /// So many million bytes.
+    pub const fn megabytes(count: u64) -> Self {
+        Self(count * 1_000_000)
+    }
+
     /// The size in bytes.
     pub const fn bytes(self) -> u64 {
         self.0

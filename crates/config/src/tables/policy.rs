@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::setting::{Kind, Scalar};
+use crate::tables::{NAME_PATTERN, is_name};
 use crate::values::{choices, name_in, one_of};
 
 /// One named limit.
@@ -101,8 +102,7 @@ impl Scalar for PolicyName {
     const EXPECTED: &'static str = "a name of 1 to 64 letters, digits, `-` and `_`";
 
     fn parse(text: &str) -> Option<Self> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        ((1..=64).contains(&text.len()) && text.bytes().all(fits)).then(|| Self(text.to_owned()))
+        is_name(text).then(|| Self(text.to_owned()))
     }
 
     fn text(&self) -> String {
@@ -110,7 +110,7 @@ impl Scalar for PolicyName {
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
+        json!({ "type": "string", "pattern": NAME_PATTERN })
     }
 }
 
