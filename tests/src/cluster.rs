@@ -1,8 +1,10 @@
 //! The harness: a real supervisor with real workers, started as its user would start it, in a directory and on ports of its own.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,6 +67,11 @@ impl Builder {
         self
     }
 
+    /// Has the workers run as this user.
+    pub(crate) fn user(self, name: &str) -> Self {
+        self.argument("--user").argument(name)
+    }
+
     /// Starts it and waits until every worker is ready.
     pub(crate) fn start(self) -> Cluster {
         let cluster = self.spawn();
@@ -81,8 +88,10 @@ impl Builder {
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(self) -> Cluster {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let passable = Permissions::from_mode(0o711);
+        fs::set_permissions(directory.path(), passable).expect("the workers' user may have to pass through it");
         let file = directory.path().join("bellwether.toml");
-        std::fs::write(&file, &self.configuration).expect("the configuration can be written");
+        fs::write(&file, &self.configuration).expect("the configuration can be written");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = supervisor();

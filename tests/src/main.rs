@@ -11,3 +11,4 @@ mod first_run;
 mod layering;
 mod lifecycle;
 mod outage;
+mod user;

@@ -1,64 +1,155 @@
 //! What `up` and `start` share: from settings to a supervisor that lives until it is told to end.
 
-use std::fs;
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
 
-use config::Settings;
+use config::{Loaded, LogFormat, Settings};
 use supervise::status::Status;
-use supervise::{Hooks, ListenAddress, LogFiles, Program, Spec, Supervisor};
+use supervise::system::{Caller, PidFile};
+use supervise::{AuxiliaryProcess, Hooks, ListenAddress, LogFiles, Program, Recycling, Spec, Supervisor};
 
 use crate::arguments::{Global, Run};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::settings::{control_socket, log_directory};
+use crate::settings::{self, control_socket};
 
-/// The size at which a log file is rotated.
-const LOG_FILE_BYTES: u64 = 10_000_000;
+/// What is to run, as all sources of settings say together at one moment.
+pub(crate) struct Plan {
+    pub(crate) loaded: Loaded,
+    pub(crate) spec: Spec,
+}
 
-/// How many log files there are per stream.
-const LOG_FILES: u32 = 5;
+/// What is to run from a reload on: flags and environment are those of the start, the file is read anew, and the argument
+/// names another executable for the workers. The error is for people, with the place of each mistake.
+pub(crate) type Respec = Box<dyn Fn(Option<&Path>) -> Result<Spec, String>>;
 
-/// What the supervisor is to do, as far as the settings say.
-pub(crate) fn spec(global: &Global, settings: &Settings, program: Program, output: &Output) -> Spec {
+/// Whoever waits in a terminal until everything is ready, and the place of the log that they cannot see there.
+pub(crate) struct Waiting {
+    pub(crate) caller: Caller,
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// The same steps that led to the start's plan, for reloads.
+pub(crate) fn respec(plan: impl Fn(Option<&Path>) -> Result<Plan, Failure> + 'static) -> Respec {
+    Box::new(move |binary| plan(binary).map(|plan| plan.spec).map_err(|failure| failure.message))
+}
+
+/// What the supervisor is to do, as far as the settings say. The same settings ask for the same number of workers each
+/// time, whatever has become of the cores since `usable_cores` was looked up.
+pub(crate) fn spec(global: &Global, settings: &Settings, program: Program, usable_cores: u32) -> Result<Spec, Failure> {
     let wanted = &settings.supervisor;
     let is_own = matches!(program, Program::Own { .. });
     let mut spec = Spec::new(program, control_socket(global, settings));
-    spec.workers = workers(settings, output);
+    spec.workers = wanted.workers.on(usable_cores);
     spec.listen = wanted.listen.iter().map(listen_address).collect();
     spec.admin_listen = is_own.then_some(wanted.admin_listen);
     spec.settings = settings.to_json().into_bytes();
     spec.user = wanted.user.clone();
+    spec.processes = processes(settings);
     spec.kill_timeout = wanted.kill_timeout;
     spec.ready_timeout = wanted.ready_timeout;
     spec.min_uptime = wanted.min_uptime;
-    spec.log_json = settings.log.format == config::LogFormat::Json;
-    spec.log_files = Some(LogFiles { directory: log_directory(settings), max_bytes: LOG_FILE_BYTES, count: LOG_FILES });
+    spec.canary = wanted.canary;
+    spec.hang_timeout = wanted.hang_timeout;
+    spec.recycling = recycling(settings)?;
+    spec.cpu_affinity = wanted.cpu_affinity;
+    spec.log_files = log_files(settings);
+    spec.log_json = settings.log.format == LogFormat::Json;
     spec.version = env!("CARGO_PKG_VERSION").to_owned();
-    spec
+    Ok(spec)
 }
 
-/// Runs until the end, with the pid file in place for as long.
+/// How many cores this process may use; at least 1.
+pub(crate) fn usable_cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+}
+
+/// Says what a start should not keep to itself: warnings, and the number of workers where it was not given.
+pub(crate) fn explain(plan: &Plan, usable_cores: u32, output: &Output) {
+    settings::warn(&plan.loaded, output);
+    if !matches!(plan.loaded.settings.supervisor.workers, config::Workers::Count(_)) {
+        let workers = plan.spec.workers;
+        output.talk(format_args!("{usable_cores} usable cores, so {workers} workers (--workers N changes that)"));
+    }
+}
+
+/// The pid file, if one is wanted, for as long as the value lives.
+pub(crate) fn pid_file(run: &Run) -> Result<Option<PidFile>, Failure> {
+    Ok(run.pid_file.as_deref().map(PidFile::create).transpose()?)
+}
+
+/// Runs until the end. Whoever waits in a terminal is let go as soon as everything is ready.
 pub(crate) fn run(
     supervisor: Supervisor,
-    run: &Run,
+    waiting: Option<Waiting>,
     on_ready: impl FnOnce(&Status) -> String,
+    respec: Respec,
 ) -> Result<Exit, Failure> {
-    let pid_file = run.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let respec = Box::new(|_: Option<&Path>| Err("not done yet".to_owned()));
+    let waiting = Rc::new(Cell::new(waiting));
+    let on_ready = {
+        let waiting = Rc::clone(&waiting);
+        move |status: &Status| {
+            if let Some(Waiting { caller, .. }) = waiting.take() {
+                caller.release();
+            }
+            on_ready(status)
+        }
+    };
     let outcome = supervisor.run(Hooks { on_ready: Box::new(on_ready), respec })?;
-    drop(pid_file);
-    Ok(Exit::Code(outcome.exit_code()))
+    let Some(Waiting { log, .. }) = waiting.take() else { return Ok(Exit::Code(outcome.exit_code())) };
+    // Nobody has been told anything yet, and even a clean end is not what they asked for.
+    let place = log.map(|directory| format!("; the log is in {}", directory.display())).unwrap_or_default();
+    let message = format!("the supervisor ended before all workers were ready{place}");
+    Err(Failure::new(Exit::Code(outcome.exit_code().max(Exit::Failed.code())), message))
 }
 
-/// The number of workers, with an explanation where it was not given.
-fn workers(settings: &Settings, output: &Output) -> u32 {
-    let usable = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    let wanted = settings.supervisor.workers;
-    let workers = wanted.on(usable);
-    if !matches!(wanted, config::Workers::Count(_)) {
-        output.talk(format_args!("{usable} usable cores, so {workers} workers (--workers N changes that)"));
+fn processes(settings: &Settings) -> Vec<AuxiliaryProcess> {
+    let mut processes = Vec::new();
+    for process in &settings.supervisor.processes {
+        let words = || process.command.iter().map(|word| OsString::from(word.as_str()));
+        for (index, name) in process.instances().into_iter().enumerate() {
+            processes.push(AuxiliaryProcess {
+                name,
+                program: words().next().unwrap_or_default(),
+                args: words().skip(1).collect(),
+                env: vec![("PROCESS_ID".into(), index.to_string().into())],
+                notifies: false,
+            });
+        }
     }
-    workers
+    processes
+}
+
+fn recycling(settings: &Settings) -> Result<Recycling, Failure> {
+    let wanted = &settings.supervisor;
+    let schedule = wanted.cron.as_ref().map(|cron| cron.as_str().parse()).transpose();
+    Ok(Recycling {
+        max_memory: Some(wanted.max_memory.bytes()).filter(|&bytes| bytes > 0),
+        max_requests: Some(u64::from(wanted.max_requests)).filter(|&requests| requests > 0),
+        max_age: Some(wanted.max_age).filter(|&age| age > Duration::ZERO),
+        schedule: schedule.map_err(|reason: String| Failure::new(Exit::Misconfigured, reason))?,
+    })
+}
+
+/// Under systemd's journal none are needed.
+fn log_files(settings: &Settings) -> Option<LogFiles> {
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let is_kept = fs::metadata("/proc/self/fd/1").is_ok_and(|stdout| is_journal(&journal, &stdout));
+    (settings.log.files && !is_kept).then(|| LogFiles {
+        directory: settings.supervisor.state_dir.join("logs"),
+        max_bytes: settings.log.file_size.bytes(),
+        count: settings.log.file_count,
+    })
+}
+
+/// Whether `stream` is the one that `JOURNAL_STREAM` names; the variable alone may be an ancestor's.
+fn is_journal(journal_stream: &str, stream: &Metadata) -> bool {
+    journal_stream == format!("{}:{}", stream.dev(), stream.ino())
 }
 
 fn listen_address(address: &config::ListenAddress) -> ListenAddress {
@@ -68,21 +159,5 @@ fn listen_address(address: &config::ListenAddress) -> ListenAddress {
     }
 }
 
-/// A file with this process's id, gone when the process ends in order.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        let written = fs::write(path, format!("{}\n", std::process::id()));
-        written
-            .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display())))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // Whoever took the file away has done our work.
-        let _ = fs::remove_file(&self.0);
-    }
-}
+#[cfg(test)]
+mod tests;

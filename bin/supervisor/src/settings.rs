@@ -1,8 +1,9 @@
 //! From arguments to settings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use config::{Assignment, Loaded, Problems, Settings, Sources};
+use config::{Assignment, DATABASE_FILE, Loaded, Origin, Problems, Settings, Sources};
+use supervise::system::StateDirectory;
 
 use crate::arguments::{Global, Run, name_of};
 use crate::exit::{Exit, Failure};
@@ -45,10 +46,15 @@ pub(crate) fn running_sources(global: &Global, run: &Run) -> Sources {
 /// Loads settings and passes on their warnings.
 pub(crate) fn load(sources: &Sources, output: &Output) -> Result<Loaded, Problems> {
     let loaded = config::load(sources)?;
+    warn(&loaded, output);
+    Ok(loaded)
+}
+
+/// Passes on what is allowed and probably not meant.
+pub(crate) fn warn(loaded: &Loaded, output: &Output) {
     for warning in &loaded.warnings {
         output.warn(warning);
     }
-    Ok(loaded)
 }
 
 /// The control socket: where `--socket` says, else in the runtime directory of the service or of the user, else in the
@@ -68,9 +74,30 @@ pub(crate) fn log_directory(settings: &Settings) -> PathBuf {
     settings.supervisor.state_dir.join("logs")
 }
 
-/// Creates a directory that only its owner may enter, unless it exists.
-pub(crate) fn create_private_directory(path: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    created.map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display())))
+/// Creates the state directory and what workers of another user own in it.
+pub(crate) fn prepare_state(loaded: &Loaded) -> Result<StateDirectory, Failure> {
+    let wanted = &loaded.settings.supervisor;
+    let state = StateDirectory::create(&wanted.state_dir, wanted.user.as_deref())?;
+    if wanted.user.is_some() {
+        state.create_for_workers(&wanted.workers_dir())?;
+        require_moved_database(loaded)?;
+    }
+    Ok(state)
+}
+
+/// A database that workers made when they had no user of their own must not be replaced silently by an empty one.
+fn require_moved_database(loaded: &Loaded) -> Result<(), Failure> {
+    let wanted = &loaded.settings.supervisor;
+    let (before, now) = (wanted.state_dir.join(DATABASE_FILE), wanted.workers_dir().join(DATABASE_FILE));
+    if loaded.origin("database.url") != Origin::Default || now.exists() || !before.exists() {
+        return Ok(());
+    }
+    let message = format!(
+        "the database {} is not in the directory of {}: move it, the files that begin with its name and token.key to {} and \
+         chown them, or name it as database.url",
+        before.display(),
+        wanted.user.as_deref().unwrap_or_default(),
+        wanted.workers_dir().display()
+    );
+    Err(Failure::new(Exit::Misconfigured, message))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use config::Settings;
+use supervise::system::{hand_settings, run_as};
 
 use crate::exit::{Exit, Failure};
 
@@ -18,6 +19,7 @@ const BEHIND: i32 = 4;
 pub(crate) struct Worker {
     executable: PathBuf,
     settings: String,
+    user: Option<String>,
 }
 
 /// How the database compares with the executable.
@@ -35,7 +37,7 @@ impl Worker {
             None => sibling()
                 .map_err(|error| Failure::new(Exit::Unavailable, format!("cannot find the worker: {error}")))?,
         };
-        Ok(Self { executable, settings: settings.to_json() })
+        Ok(Self { executable, settings: settings.to_json(), user: settings.supervisor.user.clone() })
     }
 
     pub(crate) fn executable(&self) -> &Path {
@@ -44,37 +46,36 @@ impl Worker {
 
     /// Becomes the worker's verb; returns only when that fails.
     pub(crate) fn exec(&self, arguments: &[&str]) -> Failure {
-        let mut command = self.command(arguments);
-        match supervise::hand_settings(&mut command, self.settings.as_bytes()) {
-            Ok(_handed) => self.cannot_run(&command.exec()),
-            Err(error) => self.cannot_run(&error),
+        match self.command(arguments).and_then(|mut command| Ok((self.hand(&mut command)?, command))) {
+            Ok((_handed, mut command)) => self.cannot_run(&command.exec()),
+            Err(failure) => failure,
         }
     }
 
     /// Runs a verb for its effect. What it prints goes to stderr: it is not the result of this command.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<(), Failure> {
-        let mut command = self.command(arguments);
+        let mut command = self.command(arguments)?;
         command.stdout(Stdio::from(stderr()));
         ended(self.status(&mut command)?)
     }
 
     /// Runs a verb for the line it prints.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
-        let mut command = self.command(arguments);
+        let mut command = self.command(arguments)?;
         command.stderr(Stdio::inherit());
         self.answer(&mut command)
     }
 
     /// Runs a verb for the line it prints, if there is anything to print.
     pub(crate) fn ask_if_there(&self, arguments: &[&str]) -> Option<String> {
-        let mut command = self.command(arguments);
+        let mut command = self.command(arguments).ok()?;
         command.stderr(Stdio::null());
         self.answer(&mut command).ok()
     }
 
     /// Compares the database with the executable.
     pub(crate) fn database(&self) -> Result<Database, Failure> {
-        let mut command = self.command(&["db", "status"]);
+        let mut command = self.command(&["db", "status"])?;
         command.stdout(Stdio::null());
         let status = self.status(&mut command)?;
         match status.code() {
@@ -99,17 +100,22 @@ impl Worker {
     }
 
     fn hand(&self, command: &mut Command) -> Result<std::os::fd::OwnedFd, Failure> {
-        supervise::hand_settings(command, self.settings.as_bytes()).map_err(|error| self.cannot_run(&error))
+        hand_settings(command, self.settings.as_bytes()).map_err(|error| self.cannot_run(&error))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Runs as the workers' user: the database and the token key are theirs.
+    fn command(&self, arguments: &[&str]) -> Result<Command, Failure> {
         let mut command = Command::new(&self.executable);
         command.args(arguments.iter().map(OsStr::new));
-        command
+        if let Some(user) = &self.user {
+            run_as(&mut command, user)?;
+        }
+        Ok(command)
     }
 
     fn cannot_run(&self, error: &io::Error) -> Failure {
-        Failure::new(Exit::Unavailable, format!("cannot run {}: {error}", self.executable.display()))
+        let user = self.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+        Failure::new(Exit::Unavailable, format!("cannot run {}{user}: {error}", self.executable.display()))
     }
 }
 

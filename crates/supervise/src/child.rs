@@ -28,12 +28,16 @@ pub(crate) const HANDOVER_VARIABLE: &str = "BELLWETHER_HANDOVER_FD";
 pub(crate) const REHEARSAL_VARIABLE: &str = "BELLWETHER_REHEARSAL";
 
 /// Meant for this process by whoever started it, so its children must not see them.
-const NOT_PASSED_ON: [&str; 8] = [
+const NOT_PASSED_ON: [&str; 12] = [
     "LISTEN_FDS",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+    "SYSTEMD_EXEC_PID",
     SETTINGS_VARIABLE,
     HANDOVER_VARIABLE,
     REHEARSAL_VARIABLE,

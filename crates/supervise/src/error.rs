@@ -1,6 +1,7 @@
 //! What can keep a supervisor from starting.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 /// Why a supervisor could not be started. Once it runs, trouble is logged and retried, never returned.
@@ -61,6 +62,32 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The workers' user could put other files in the place of those the supervisor keeps in its state directory.
+    #[error("{} can be changed by {user}, whose workers must not touch the supervisor's files: make it root's alone", .path.display())]
+    Changeable {
+        /// The state directory.
+        path: PathBuf,
+        /// The workers' user.
+        user: String,
+    },
+    /// The workers' user cannot get to the state directory.
+    #[error("{user} cannot enter {}, so workers cannot reach {}", .closed.display(), .path.display())]
+    OutOfReach {
+        /// The state directory.
+        path: PathBuf,
+        /// The directory on the way to it that is closed.
+        closed: PathBuf,
+        /// The workers' user.
+        user: String,
+    },
+    /// The service manager handed over something that cannot be served at.
+    #[error("descriptor {descriptor}, handed over by the service manager, {reason}")]
+    Activation {
+        /// Its number.
+        descriptor: RawFd,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refused something that never fails on a healthy machine.
     #[error("cannot {what}: {source}")]
     System {
@@ -78,8 +105,8 @@ impl Error {
             Self::AddressTaken { .. } | Self::Bind { .. } | Self::CannotCreate { .. } => 73,
             Self::AlreadyRunning { .. } => 75,
             Self::Program { .. } => 69,
-            Self::NoSuchUser { .. } => 78,
-            Self::NotPermitted => 77,
+            Self::NoSuchUser { .. } | Self::Activation { .. } => 78,
+            Self::NotPermitted | Self::Changeable { .. } | Self::OutOfReach { .. } => 77,
             Self::Handover { .. } | Self::System { .. } => 70,
         }
     }

@@ -19,7 +19,7 @@ mod spec;
 mod stats;
 pub mod status;
 mod steering;
-mod tool;
+pub mod system;
 pub mod worker_side;
 
 pub use error::Error;
@@ -29,4 +29,3 @@ pub use lock::StateLock;
 pub use run::{Hooks, Resumed, Supervisor};
 pub use schedule::Schedule;
 pub use spec::{AuxiliaryProcess, ListenAddress, LogFiles, Program, Recycling, Spec};
-pub use tool::hand_settings;

@@ -26,7 +26,7 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// Given to our own workers in a sealed memory file.
     pub settings: Vec<u8>,
-    /// The user the workers run as; the supervisor keeps its own. Needs root.
+    /// The user that workers and processes run as; the supervisor keeps its own. Needs root.
     pub user: Option<String>,
     /// Processes that are started before the workers and stopped after them.
     pub processes: Vec<AuxiliaryProcess>,

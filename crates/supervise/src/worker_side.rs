@@ -79,7 +79,7 @@ impl Inherited {
     /// (`LISTEN_PID` is another one, or absent). May be called once; a second call would own descriptors twice,
     /// so it finds nothing.
     pub fn from_environment() -> Result<Option<Self>, InheritError> {
-        if CLAIMED.swap(true, Ordering::Relaxed) {
+        if !claim_inheritance() {
             return Ok(None);
         }
         Self::from_variables(env::var_os)
@@ -148,6 +148,11 @@ impl Inherited {
             notify_socket: variable("NOTIFY_SOCKET"),
         }))
     }
+}
+
+/// Whether the caller is the first to take over what this process inherited.
+pub(crate) fn claim_inheritance() -> bool {
+    !CLAIMED.swap(true, Ordering::Relaxed)
 }
 
 /// Sets the name that `ps` and `top` show for this process; at most 15 bytes count.

@@ -6,7 +6,7 @@ mod welcome;
 use std::path::Path;
 use std::time::Duration;
 
-use config::{Assignment, Loaded, Origin};
+use config::{Assignment, Loaded, Origin, Sources};
 use supervise::control::Client;
 use supervise::status::SupervisorState;
 use supervise::{AuxiliaryProcess, Error, Program, StateLock, Supervisor};
@@ -14,26 +14,24 @@ use supervise::{AuxiliaryProcess, Error, Program, StateLock, Supervisor};
 use crate::arguments::{Global, Seed, Up, name_of};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::settings::{control_socket, create_private_directory};
+use crate::running::{self, Plan};
+use crate::settings::{self, control_socket};
 use crate::worker::Worker;
-use crate::{running, settings};
 
 /// How much longer than its drain an older `up` may take to be gone.
 const LEAVING_TAKES: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(global: &Global, up: &Up, output: &Output) -> Result<Exit, Failure> {
-    let loaded = load(global, up, output)?;
-    let settings = &loaded.settings;
-    let state_dir = &settings.supervisor.state_dir;
-    create_private_directory(state_dir)?;
-    let lock = lock(global, &loaded, output)?;
+    let usable_cores = running::usable_cores();
+    let planner = planner(global, settings::running_sources(global, &up.run), up, usable_cores);
+    let plan = planner(None)?;
+    running::explain(&plan, usable_cores, output);
+    let settings = &plan.loaded.settings;
+    let lock = lock(global, &plan.loaded, output)?;
+    let pid_file = running::pid_file(&up.run)?;
+    let supervisor = Supervisor::bind(plan.spec)?;
 
     let worker = Worker::new(up.run.worker_bin.as_deref(), settings)?;
-    let program = Program::Own { executable: worker.executable().to_owned(), args: Vec::new() };
-    let mut spec = running::spec(global, settings, program, output);
-    spec.processes = private_redis(&loaded)?.into_iter().collect();
-    let supervisor = Supervisor::bind(spec)?;
-
     worker.run(&["db", "migrate"])?;
     if up.seed != Seed::None {
         worker.run(&["db", "seed", &name_of(&up.seed), "--if-empty"])?;
@@ -42,18 +40,43 @@ pub(crate) fn run(global: &Global, up: &Up, output: &Output) -> Result<Exit, Fai
         token: worker.ask(&["token", "--role", "admin", "--hours", "24"])?,
         product: worker.ask_if_there(&["db", "sample"]),
         admin: supervisor.admin_address(),
-        state_dir: state_dir.clone(),
+        state_dir: settings.supervisor.state_dir.clone(),
         control_socket: control_socket(global, settings),
     };
-    let exit = running::run(supervisor, &up.run, |status| welcome::text(status, &demo));
+    let respec = running::respec(planner);
+    let exit = running::run(supervisor, None, |status| welcome::text(status, &demo), respec);
+    drop(pid_file);
     // Held to the end of the process: whoever waits for it also needs the control socket, which is held as long.
     std::mem::forget(lock);
     exit
 }
 
+/// From the sources of settings to what is to run, any number of times.
+fn planner(
+    global: &Global,
+    sources: Sources,
+    up: &Up,
+    usable_cores: u32,
+) -> impl Fn(Option<&Path>) -> Result<Plan, Failure> + use<> {
+    let (global, worker_bin) = (global.clone(), up.run.worker_bin.clone());
+    move |binary| {
+        let loaded = load(sources.clone())?;
+        let settings = &loaded.settings;
+        let redis = private_redis(&loaded)?;
+        let worker = Worker::new(binary.or(worker_bin.as_deref()), settings)?;
+        let state = settings::prepare_state(&loaded)?;
+        let program = Program::Own { executable: worker.executable().to_owned(), args: Vec::new() };
+        let mut spec = running::spec(&global, settings, program, usable_cores)?;
+        if let Some(redis) = redis {
+            state.create_for_workers(&redis::directory(&settings.supervisor.state_dir))?;
+            spec.processes.insert(0, redis);
+        }
+        Ok(Plan { loaded, spec })
+    }
+}
+
 /// The settings, with the defaults that make `up` work without any configuration.
-fn load(global: &Global, up: &Up, output: &Output) -> Result<Loaded, Failure> {
-    let mut sources = settings::running_sources(global, &up.run);
+fn load(mut sources: Sources) -> Result<Loaded, Failure> {
     sources.defaults = vec![
         Assignment::new("supervisor.listen", "127.0.0.1:8080", "up"),
         Assignment::new("http.expose_worker", "true", "up"),
@@ -63,7 +86,7 @@ fn load(global: &Global, up: &Up, output: &Output) -> Result<Loaded, Failure> {
     let state_dir = std::path::absolute(&state_dir)
         .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot use {}: {error}", state_dir.display())))?;
     sources.defaults.push(Assignment::new("redis.url", redis::url(&state_dir), "up"));
-    let mut loaded = settings::load(&sources, output)?;
+    let mut loaded = config::load(&sources)?;
     loaded.settings.supervisor.state_dir = state_dir;
     Ok(loaded)
 }
@@ -73,7 +96,13 @@ fn private_redis(loaded: &Loaded) -> Result<Option<AuxiliaryProcess>, Failure> {
     if !matches!(loaded.origin("redis.url"), Origin::Command(_)) {
         return Ok(None);
     }
-    redis::private(&loaded.settings.supervisor.state_dir).map(Some)
+    let supervisor = &loaded.settings.supervisor;
+    if supervisor.processes.iter().any(|process| process.instances().iter().any(|name| name == redis::NAME)) {
+        let message =
+            "a process of yours is named `redis`, as the private Redis is: name it otherwise, or set REDIS_URL";
+        return Err(Failure::new(Exit::Misconfigured, message));
+    }
+    redis::private(&supervisor.state_dir).map(Some)
 }
 
 /// The sole right to the state directory. An older `up` that is draining is waited for; one that runs is not.
@@ -107,3 +136,6 @@ fn is_serving(socket: &Path, pid: Option<i32>) -> bool {
     status
         .is_ok_and(|status| Some(status.supervisor.pid) == pid && status.supervisor.state != SupervisorState::Draining)
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub(crate) fn token(global: &Global, token: &Token, output: &Output) -> Result<E
 
 fn become_worker(global: &Global, worker: &WorkerBin, arguments: &[&str], output: &Output) -> Result<Exit, Failure> {
     let loaded = settings::load(&settings::sources(global), output)?;
-    settings::create_private_directory(&loaded.settings.supervisor.state_dir)?;
+    settings::prepare_state(&loaded)?;
     let worker = Worker::new(worker.worker_bin.as_deref(), &loaded.settings)?;
     Err(worker.exec(arguments))
 }

@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::ptr;
 
 use nix::errno::Errno;
@@ -11,7 +13,7 @@ use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::{Image, Launch};
+use super::{Identity, Image, Launch};
 use crate::fleet::Exit;
 
 /// The exit code of a child whose program could not be executed, as shells have it.
@@ -65,7 +67,7 @@ impl<'a> Prepared<'a> {
                 Image::Pinned(descriptor) => descriptor.as_raw_fd(),
                 Image::Path(_) => -1,
             },
-            groups: launch.identity.iter().flat_map(|identity| identity.groups.clone()).collect(),
+            groups: launch.identity.map(|identity| identity.groups.clone()).unwrap_or_default(),
             complaint,
             parent: nix::unistd::getpid().as_raw(),
         }
@@ -139,18 +141,11 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
-    #[allow(unsafe_code)]
     fn change_identity(&self) -> nix::Result<()> {
-        let Some(identity) = self.launch.identity else { return Ok(()) };
-        let (uid, gid) = (identity.uid, identity.gid);
-        // SAFETY: `groups` was filled before the fork and outlives the call; the rest are numbers. Groups go first,
-        // because changing them needs the privilege that changing the user gives up.
-        unsafe {
-            Errno::result(libc::setgroups(self.groups.len(), self.groups.as_ptr()))?;
-            Errno::result(libc::setresgid(gid, gid, gid))?;
-            Errno::result(libc::setresuid(uid, uid, uid))?;
+        match self.launch.identity {
+            Some(identity) => become_user(identity, &self.groups),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Has the kernel send SIGTERM when the supervisor dies; after the change of user, which would undo it.
@@ -191,6 +186,38 @@ impl<'a> Prepared<'a> {
         // SAFETY: the pointer and the length describe `complaint`; descriptor 2 is the log or, before it is placed, the supervisor's.
         unsafe { libc::write(2, self.complaint.as_ptr().cast(), self.complaint.len()) };
     }
+}
+
+/// Has `command` run as `identity`. Needs root.
+#[allow(unsafe_code)]
+pub(crate) fn change_identity_of(command: &mut Command, identity: Identity) {
+    let groups = identity.groups.clone();
+    // SAFETY: the closure runs between fork and exec and makes nothing but system calls; its memory was filled before.
+    unsafe { command.pre_exec(move || Ok(become_user(&identity, &groups)?)) };
+}
+
+/// Gives up this process's user for good. Allocates nothing.
+#[allow(unsafe_code)]
+fn become_user(identity: &Identity, groups: &[libc::gid_t]) -> nix::Result<()> {
+    let (uid, gid) = (identity.uid, identity.gid);
+    // SAFETY: `groups` outlives the call; the rest are numbers. Groups go first, because changing them needs the
+    // privilege that changing the user gives up.
+    unsafe {
+        Errno::result(libc::setgroups(groups.len(), groups.as_ptr()))?;
+        Errno::result(libc::setresgid(gid, gid, gid))?;
+        Errno::result(libc::setresuid(uid, uid, uid))?;
+    }
+    Ok(())
+}
+
+/// Forks this process in two that both go on from here; gives the child's id to the parent and nothing to the child.
+///
+/// The calling process must have one thread only: nobody would ever release the locks that another one holds.
+#[allow(unsafe_code)]
+pub(crate) fn fork_in_two() -> io::Result<Option<i32>> {
+    // SAFETY: there is no other thread, so the child's memory is whole and it may do whatever the parent may.
+    let pid = Errno::result(unsafe { libc::fork() })?;
+    Ok((pid != 0).then_some(pid))
 }
 
 /// Forks, executes in the child and returns the child's process id.

@@ -34,6 +34,8 @@ pub(super) struct Launcher {
     /// By generation.
     versions: BTreeMap<u32, Version>,
     processes: Vec<(Executable, Vec<(OsString, OsString)>)>,
+    /// Whom auxiliary processes run as.
+    identity: Option<Identity>,
 }
 
 /// What the workers of a generation run, and with what.
@@ -75,7 +77,8 @@ impl Launcher {
             .iter()
             .map(|process| Ok((Executable::by_path(&process.program, &process.args)?, process.env.clone())));
         let processes = processes.collect::<Result<_, Error>>()?;
-        Ok(Self { versions: BTreeMap::from([(FIRST_GENERATION, Version::of(spec)?)]), processes })
+        let identity = spec.user.as_deref().map(Identity::of).transpose()?;
+        Ok(Self { versions: BTreeMap::from([(FIRST_GENERATION, Version::of(spec)?)]), processes, identity })
     }
 
     /// Has workers of `generation` run what `spec` says.
@@ -127,7 +130,12 @@ impl Launcher {
                 environment.extend(own_environment.iter().cloned());
                 let (stdout, stderr) = (theirs.stdout.as_fd(), theirs.stderr.as_fd());
                 let inherited = Vec::new();
-                (Launch { executable, environment, identity: None, stdout, stderr, inherited }.start()?, None, None)
+                (
+                    Launch { executable, environment, identity: self.identity.as_ref(), stdout, stderr, inherited }
+                        .start()?,
+                    None,
+                    None,
+                )
             }
         };
         let child = Child {

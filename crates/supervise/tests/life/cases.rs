@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use supervise::control::{Reply, Request};
 use supervise::status::State;
 
+use crate::activation;
 use crate::harness::{
     Supervised, ask, command, directory, eventually, is_alive, log_writer_of, own_memory_bytes, set_mode, signal,
     within,
@@ -61,6 +62,9 @@ pub(crate) fn all() -> Vec<Case> {
         named(logs::the_last_lines_can_be_read_and_followed),
         named(logs::lines_can_be_read_as_json_and_a_stranger_is_refused),
         named(logs::a_reader_that_never_reads_delays_nobody_and_is_told_what_it_has_missed),
+        named(activation::sockets_are_taken_over_in_order_with_their_names_and_addresses),
+        named(activation::what_the_service_manager_says_to_the_supervisor_is_not_passed_on),
+        named(activation::a_socket_that_cannot_be_served_at_is_refused_with_its_name_and_78),
     ]
     .into_iter()
     .chain(crate::changes::all())
@@ -421,7 +425,10 @@ fn workers_run_as_the_chosen_user() {
         return;
     }
     let script = "foreign=grep -E '^(Uid|Gid|Groups)' /proc/self/status; exec sleep 60";
-    let mut supervised = Supervised::start(&[script, "workers=1", "min_uptime_ms=300", "user=nobody"]);
+    let words = [script, "workers=1", "min_uptime_ms=300", "user=nobody", "process=helper"];
+    let mut supervised = Supervised::start(&words);
+    let helper = supervised.status().processes[0].pid.unwrap();
+    assert_eq!(fs::metadata(format!("/proc/{helper}")).unwrap().uid(), 65534, "a process is a kind of worker");
     eventually("it tells who it is", || supervised.line("Uid:\t65534\t65534\t65534\t65534").is_some());
     assert!(supervised.line("Gid:\t65534").is_some());
     let worker = supervised.worker_pid(0).unwrap();

@@ -2,6 +2,7 @@
 //! nothing but itself; hence no test harness. Arguments choose tests by a part of their names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod activation;
 mod cases;
 mod changes;
 mod harness;
@@ -16,6 +17,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("role-supervisor") => std::process::exit(roles::supervisor(&arguments[1..]).into()),
         Some("role-worker") => std::process::exit(roles::worker(&arguments[1])),
+        Some("role-activated") => std::process::exit(activation::role()),
         Some("role-process") => std::process::exit(roles::process()),
         _ => run_tests(&arguments),
     }

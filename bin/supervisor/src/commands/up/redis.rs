@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use supervise::AuxiliaryProcess;
 
 use crate::exit::{Exit, Failure};
-use crate::settings::create_private_directory;
+
+/// What it is called in `status` and before its log lines.
+pub(crate) const NAME: &str = "redis";
 
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 
@@ -25,10 +27,14 @@ pub(crate) fn url(state_dir: &Path) -> String {
     format!("redis+unix://{path}")
 }
 
+/// Where it and its socket live.
+pub(crate) fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("redis")
+}
+
 /// The process to supervise; an error with the line to type when there is no Redis on this machine.
 pub(crate) fn private(state_dir: &Path) -> Result<AuxiliaryProcess, Failure> {
     let program = find(env::var_os("PATH").unwrap_or_default()).ok_or_else(missing)?;
-    create_private_directory(&directory(state_dir))?;
     let (directory, socket) = (directory(state_dir).into_os_string(), socket(state_dir).into_os_string());
     let arguments: [(&str, OsString); 11] = [
         ("--port", "0".into()),
@@ -44,16 +50,12 @@ pub(crate) fn private(state_dir: &Path) -> Result<AuxiliaryProcess, Failure> {
         ("--loglevel", "warning".into()),
     ];
     Ok(AuxiliaryProcess {
-        name: "redis".to_owned(),
+        name: NAME.to_owned(),
         program: program.into_os_string(),
         args: arguments.into_iter().flat_map(|(name, value)| [name.into(), value]).collect(),
         env: Vec::new(),
         notifies: true,
     })
-}
-
-fn directory(state_dir: &Path) -> PathBuf {
-    state_dir.join("redis")
 }
 
 fn find(path: OsString) -> Option<PathBuf> {
