@@ -51,6 +51,12 @@ pub(crate) enum Command {
     /// Looks after the database
     #[command(subcommand)]
     Db(DatabaseCommand),
+    /// Looks whether Redis and the database are as they should be
+    Doctor {
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

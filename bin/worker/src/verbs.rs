@@ -1,5 +1,7 @@
 //! The verbs: one thing done, then the end.
 
+mod doctor;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
 
@@ -30,6 +32,15 @@ pub(crate) fn run(command: Command, settings: &Settings) -> anyhow::Result<u8> {
         Command::Db(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("cannot start a runtime")?.block_on(database(command, settings))
+        }
+        Command::Doctor { json } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("cannot start a runtime")?;
+            let checks = runtime.block_on(doctor::examine(settings));
+            print(&doctor::text(&checks, json))?;
+            // What has not answered by now is not waited for.
+            runtime.shutdown_background();
+            Ok(0)
         }
     }
 }

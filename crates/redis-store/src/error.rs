@@ -32,3 +32,8 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid redis URL: {0}")]
 pub struct InvalidUrl(pub(crate) &'static str);
+
+/// Why a server could not be examined, without credentials: it cannot be reached, or it refuses to answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotExamined(pub(crate) String);

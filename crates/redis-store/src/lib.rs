@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod error;
+mod examination;
 mod patience;
 mod reply;
 mod script;
@@ -13,7 +14,8 @@ mod url;
 pub use bytes::Bytes;
 
 pub use config::{Config, Role};
-pub use error::{Error, InvalidUrl};
+pub use error::{Error, InvalidUrl, NotExamined};
+pub use examination::{Examination, examine};
 pub use reply::Reply;
 pub use script::{Arg, Script};
 pub use store::RedisStore;

@@ -1,5 +1,6 @@
 //! Tests against real servers, and through a proxy that breaks things.
 
+mod examinations;
 mod outages;
 mod subscriptions;
 mod topologies;

@@ -3,7 +3,7 @@
 //! fred has a parser too; this one takes the comma-separated hosts that other clients take, a socket path with
 //! credentials but without a made-up host, and never repeats a password in an error.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use crate::error::InvalidUrl;
 
@@ -94,6 +94,24 @@ impl Url {
     pub fn is_cluster(&self) -> bool {
         matches!(self.server, ServerAddress::Cluster(_))
     }
+
+    /// Whether every server it names is on this machine.
+    pub fn is_local(&self) -> bool {
+        match &self.server {
+            ServerAddress::Unix(_) => true,
+            ServerAddress::Single(host) => host.is_local(),
+            ServerAddress::Cluster(hosts) | ServerAddress::Sentinel { hosts, .. } => hosts.iter().all(Host::is_local),
+        }
+    }
+
+    /// Whether a password leaves this machine without encryption.
+    pub fn exposes_password(&self) -> bool {
+        let of_sentinels = match &self.server {
+            ServerAddress::Sentinel { credentials, .. } => credentials.password.is_some(),
+            _ => false,
+        };
+        !self.tls && !self.is_local() && (of_sentinels || self.credentials.password.is_some())
+    }
 }
 
 impl ServerAddress {
@@ -144,6 +162,10 @@ impl Host {
             None => default_port,
         };
         Ok(Self { name: name.to_owned(), port })
+    }
+
+    fn is_local(&self) -> bool {
+        self.name == "localhost" || self.name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Addresses of services, which may carry a password.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -49,6 +51,22 @@ impl DatabaseUrl {
     /// The URL with its password, for the one who connects.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The SQLite file; `None` for other databases.
+    pub fn file(&self) -> Option<PathBuf> {
+        let path = self.0.strip_prefix("sqlite://")?.split('?').next()?;
+        let mut decoded = Vec::with_capacity(path.len());
+        let mut rest = path.as_bytes();
+        while let Some((&byte, after)) = rest.split_first() {
+            let escaped = after
+                .get(..2)
+                .filter(|_| byte == b'%')
+                .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+            decoded.push(escaped.unwrap_or(byte));
+            rest = if escaped.is_some() { &after[2..] } else { after };
+        }
+        (decoded != b":memory:").then(|| PathBuf::from(OsString::from_vec(decoded)))
     }
 }
 
@@ -201,5 +219,15 @@ mod tests {
             assert!(RedisUrl::parse(bad).is_none(), "{bad}");
         }
         assert!(DatabaseUrl::parse("mysql://h").is_none());
+    }
+
+    #[test]
+    fn a_file_comes_back_out_of_its_url() {
+        let path = Path::new("/var/lib/100% #1?/a.db");
+        assert_eq!(DatabaseUrl::sqlite(path).file().as_deref(), Some(path));
+        let file = |text: &str| DatabaseUrl(text.to_owned()).file();
+        assert_eq!(file("sqlite://a.db?mode=ro"), Some(PathBuf::from("a.db")));
+        assert_eq!(file("sqlite://:memory:"), None);
+        assert_eq!(file("postgres://h/a.db"), None);
     }
 }

@@ -65,3 +65,22 @@ fn credentials_are_decoded_and_never_shown() {
     assert_eq!(credentials.password.as_deref(), Some("secret"));
     check(&sentinel, None, None);
 }
+
+#[test]
+fn a_password_is_exposed_where_it_leaves_the_machine_without_tls() {
+    let cases = [
+        ("redis://:secret@cache.example", true),
+        ("redis://user@cache.example", false),
+        ("redis://:secret@127.0.0.1", false),
+        ("redis://:secret@localhost", false),
+        ("redis://:secret@[::1]", false),
+        ("redis://cache.example", false),
+        ("rediss://:secret@cache.example", false),
+        ("redis+unix://:secret@/run/redis.sock", false),
+        ("redis-cluster://:secret@127.0.0.1,10.0.0.2", true),
+        ("redis-sentinel://10.0.0.2/main?sentinel_password=secret", true),
+    ];
+    for (text, exposed) in cases {
+        assert_eq!(Url::parse(text).unwrap().exposes_password(), exposed, "{text}");
+    }
+}
