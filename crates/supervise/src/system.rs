@@ -12,7 +12,7 @@ mod state_directory;
 pub use activation::ActivatedSocket;
 pub use command::{hand_settings, run_as};
 pub use detach::{Caller, Detached, Started, detach};
-pub use host::Host;
+pub use host::{Host, free_bytes};
 pub use pid_file::PidFile;
 pub use service_manager::ServiceManager;
 pub use state_directory::StateDirectory;

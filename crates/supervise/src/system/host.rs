@@ -1,7 +1,7 @@
 //! The machine a supervisor runs on, as `status` shows it.
 
-use std::fs;
-use std::thread;
+use std::path::Path;
+use std::{fs, io, thread};
 
 use crate::status::HostStatus;
 
@@ -47,6 +47,12 @@ fn memory_bytes(text: &str, row: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
+/// How much this process may still write to the file system that `path` is on.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let system = nix::sys::statvfs::statvfs(path)?;
+    Ok(system.blocks_available() * system.fragment_size())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +73,12 @@ mod tests {
         for text in ["", "MemTotal:", "MemTotal: much kB", "MemTotal: 99999999999999999999 kB"] {
             assert_eq!(memory_bytes(text, "MemTotal:"), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_system_says_how_much_room_it_has() {
+        assert!(free_bytes(Path::new("/")).unwrap() > 0);
+        assert_eq!(free_bytes(Path::new("/proc")).unwrap(), 0, "nothing can be stored there");
     }
 
     #[test]
