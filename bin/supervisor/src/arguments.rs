@@ -8,11 +8,21 @@ use config::{Assignment, ListenAddress, Workers};
 
 use crate::exit;
 
-/// The top of `--help`. Clap cannot group commands, so they are listed here; a test compares the two.
 const TEMPLATE: &str = "\
 {about}
 {usage-heading} {usage}
 
+{before-help}{options}{after-help}";
+
+/// Clap cannot group commands, so they are listed here; a test compares both lists with what there is.
+const COMMANDS: &str = "\
+Run:     up, start, stop
+Look:    status (ls, list, ps), describe, logs, top (monit), ping
+Change:  reload, scale, restart, upgrade
+Set up:  config, db, token, doctor, service, healthcheck, completions, man
+`--help` tells what each one does.";
+
+const COMMANDS_EXPLAINED: &str = "\
 Run:
   up           everything by default: private Redis, SQLite, demo data, one worker per core
   start        production: what the configuration says, or any program after `--`
@@ -36,9 +46,7 @@ Set up:
   service      a unit for systemd
   healthcheck  whether the service answers, for containers
   completions  for bash, zsh, fish, elvish or powershell
-  man          manual pages
-
-{options}{after-help}";
+  man          manual pages";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +62,8 @@ Examples:
     version,
     about = "Keeps one worker per core alive, and all of them behind one set of sockets.",
     help_template = TEMPLATE,
+    before_help = COMMANDS,
+    before_long_help = COMMANDS_EXPLAINED,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE),
     disable_help_subcommand = true,
     max_term_width = 120

@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,12 +9,14 @@ use std::time::Duration;
 use config::{Loaded, LogFormat, Settings};
 use supervise::status::Status;
 use supervise::system::{Caller, PidFile};
-use supervise::{AuxiliaryProcess, Hooks, ListenAddress, LogFiles, Program, Recycling, Spec, Supervisor};
+use supervise::{AuxiliaryProcess, Handover, Hooks, ListenAddress, LogFiles, Program, Recycling, Spec, Supervisor};
 
 use crate::arguments::{Global, Run};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::settings::{self, control_socket};
+use crate::settings::{self, control_socket, log_directory};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is to run, as all sources of settings say together at one moment.
 pub(crate) struct Plan {
@@ -60,7 +60,7 @@ pub(crate) fn spec(global: &Global, settings: &Settings, program: Program, usabl
     spec.cpu_affinity = wanted.cpu_affinity;
     spec.log_files = log_files(settings);
     spec.log_json = settings.log.format == LogFormat::Json;
-    spec.version = env!("CARGO_PKG_VERSION").to_owned();
+    spec.version = VERSION.to_owned();
     Ok(spec)
 }
 
@@ -78,9 +78,25 @@ pub(crate) fn explain(plan: &Plan, usable_cores: u32, output: &Output) {
     }
 }
 
-/// The pid file, if one is wanted, for as long as the value lives.
+/// The pid file, if one is wanted.
 pub(crate) fn pid_file(run: &Run) -> Result<Option<PidFile>, Failure> {
     Ok(run.pid_file.as_deref().map(PidFile::create).transpose()?)
+}
+
+/// Goes on in the place of the program that ran in this process before, or shows that it could.
+///
+/// Only a rehearsal looks at the configuration: when it matters, the workers are there already, and nothing may keep this
+/// process from looking after them.
+pub(crate) fn go_on(
+    handover: Handover,
+    planner: impl Fn(Option<&Path>) -> Result<Plan, Failure> + 'static,
+) -> Result<Exit, Failure> {
+    if handover.is_rehearsal() {
+        planner(None)?;
+    }
+    let Some(resumed) = handover.resume()? else { return Ok(Exit::Done) };
+    let hooks = Hooks { on_ready: Box::new(|_| String::new()), respec: respec(planner) };
+    Ok(Exit::Code(resumed.run(VERSION, hooks)?.exit_code()))
 }
 
 /// Runs until the end. Whoever waits in a terminal is let go as soon as everything is ready.
@@ -136,20 +152,12 @@ fn recycling(settings: &Settings) -> Result<Recycling, Failure> {
     })
 }
 
-/// Under systemd's journal none are needed.
 fn log_files(settings: &Settings) -> Option<LogFiles> {
-    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let is_kept = fs::metadata("/proc/self/fd/1").is_ok_and(|stdout| is_journal(&journal, &stdout));
-    (settings.log.files && !is_kept).then(|| LogFiles {
-        directory: settings.supervisor.state_dir.join("logs"),
+    settings.log.files.then(|| LogFiles {
+        directory: log_directory(settings),
         max_bytes: settings.log.file_size.bytes(),
         count: settings.log.file_count,
     })
-}
-
-/// Whether `stream` is the one that `JOURNAL_STREAM` names; the variable alone may be an ancestor's.
-fn is_journal(journal_stream: &str, stream: &Metadata) -> bool {
-    journal_stream == format!("{}:{}", stream.dev(), stream.ino())
 }
 
 fn listen_address(address: &config::ListenAddress) -> ListenAddress {

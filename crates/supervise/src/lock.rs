@@ -17,23 +17,26 @@ use crate::{Error, descriptor};
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// The exclusive right to a state directory or a control socket; given up when it is dropped or the process dies.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct StateLock {
-    file: Flock<File>,
+    _file: LockedFile,
 }
 
-/// The descriptor is the lock, so whoever has it has the right.
-impl Serialize for StateLock {
+/// A file that this process has locked. The descriptor is the lock, so whoever is handed it has the right.
+#[derive(Debug)]
+pub(crate) struct LockedFile(pub(crate) Flock<File>);
+
+impl Serialize for LockedFile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        descriptor::serialize(&*self.file, serializer)
+        descriptor::serialize(&*self.0, serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for StateLock {
+impl<'de> Deserialize<'de> for LockedFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let file: File = descriptor::deserialize(deserializer)?;
         let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-        locked.map(|file| Self { file }).map_err(|(_, errno)| D::Error::custom(errno))
+        locked.map(Self).map_err(|(_, errno)| D::Error::custom(errno))
     }
 }
 
@@ -52,7 +55,7 @@ impl StateLock {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 leave_pid(&mut file).map_err(cannot_create)?;
-                Ok(Self { file })
+                Ok(Self { _file: LockedFile(file) })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 Err(Error::AlreadyRunning { path: path.to_owned(), pid: read_pid(file) })

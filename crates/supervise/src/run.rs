@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use self::child::Child;
 use self::commands::{Farewell, Previous};
@@ -36,7 +37,8 @@ use crate::log_writer::{Author, LogSettings, LogWriter};
 use crate::sockets::Sockets;
 use crate::stats;
 use crate::status::{LastExit, State, Status};
-use crate::{Error, Outcome, Program, Spec};
+use crate::system::{ActivatedSocket, Host, PidFile, ServiceManager, affinity};
+use crate::{Error, Outcome, Program, Spec, StateLock};
 
 /// How often processor time and memory are looked up.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -76,6 +78,14 @@ pub struct Supervisor {
     launcher: Launcher,
     sockets: Sockets,
     clients: Clients,
+    holdings: Holdings,
+}
+
+/// What a supervisor holds for others to see, until its process ends.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Holdings {
+    locks: Vec<StateLock>,
+    pid_file: Option<PidFile>,
 }
 
 impl Supervisor {
@@ -87,14 +97,24 @@ impl Supervisor {
         raise_descriptor_limit();
         let launcher = Launcher::new(&spec)?;
         let clients = Clients::bind(&spec.control_socket)?;
-        let sockets = match Sockets::bind(&spec) {
+        let sockets = match ActivatedSocket::from_environment().and_then(|sockets| Sockets::bind(&spec, sockets)) {
             Ok(sockets) => sockets,
             Err(error) => {
                 clients.abandon();
                 return Err(error);
             }
         };
-        Ok(Self { spec, launcher, sockets, clients })
+        Ok(Self { spec, launcher, sockets, clients, holdings: Holdings::default() })
+    }
+
+    /// Holds a lock until the process ends, whatever program it runs by then.
+    pub fn hold(&mut self, lock: StateLock) {
+        self.holdings.locks.push(lock);
+    }
+
+    /// Holds the pid file until the end.
+    pub fn hold_pid_file(&mut self, pid_file: PidFile) {
+        self.holdings.pid_file = Some(pid_file);
     }
 
     /// The addresses as they were bound, so never with port 0, in the order of [`Spec::listen`].
@@ -123,6 +143,10 @@ impl Supervisor {
             launcher: self.launcher,
             sockets: self.sockets,
             clients: self.clients,
+            holdings: self.holdings,
+            manager: ServiceManager::from_environment(),
+            host: Host::of_this_process(),
+            cpus: affinity::cpus(),
             fleet,
             log,
             signals,
@@ -156,6 +180,11 @@ struct Running<'a> {
     launcher: Launcher,
     sockets: Sockets,
     clients: Clients,
+    holdings: Holdings,
+    manager: ServiceManager,
+    host: Host,
+    /// That workers may be bound to.
+    cpus: Vec<usize>,
     fleet: Fleet,
     log: LogWriter,
     signals: Signals,
@@ -221,6 +250,7 @@ impl Running<'_> {
             }
             self.say_farewell(now);
             self.end_late_rehearsal(now);
+            self.tell_service_manager(now);
             self.happen(Event::Tick);
         }
     }
@@ -258,7 +288,8 @@ impl Running<'_> {
     fn patience(&self) -> Duration {
         let farewell = self.farewell.as_ref().map(|farewell| farewell.deadline);
         let rehearsal = self.rehearsal.as_ref().and_then(Rehearsal::deadline);
-        let others = [self.clients.next_deadline(), self.log.next_deadline(), farewell, rehearsal];
+        let manager = self.manager.next_watchdog();
+        let others = [self.clients.next_deadline(), self.log.next_deadline(), farewell, rehearsal, manager];
         let due = [self.fleet.next_deadline()].into_iter().chain(others);
         let next = due.flatten().fold(self.next_sample, Instant::min);
         next.saturating_duration_since(Instant::now())
@@ -309,6 +340,7 @@ impl Running<'_> {
     }
 
     fn announce_ready(&mut self) {
+        self.manager.ready();
         let status = self.status();
         if let Some(on_ready) = self.on_ready.take() {
             self.log.verbatim(&on_ready(&status));
@@ -319,6 +351,7 @@ impl Running<'_> {
         match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
             Ok((child, pipes)) => {
                 let pid = child.pid;
+                self.bind_to_processor(unit, pid);
                 self.log.add_source(Author::of(unit, self.fleet.name(unit), pid, generation), pipes);
                 self.children.push(child);
                 Event::Spawned { unit, pid }
@@ -384,6 +417,7 @@ impl Running<'_> {
 
     fn stop(&mut self, cause: &str) {
         self.say(&format!("{cause}: workers finish what they have and end"));
+        self.manager.stopping();
         self.happen(Event::Stop);
     }
 
@@ -485,8 +519,11 @@ impl Running<'_> {
             Outcome::NeverReady => failed(outcome, "no worker was ever ready"),
             Outcome::Misconfigured => failed(outcome, "no worker could run with this configuration"),
         };
+        drop(self.holdings.pid_file);
         self.clients.tell_waiting(&last_word);
         self.clients.leave();
+        // Given up with the process: whoever waits for them may start the next supervisor, and must not meet this one.
+        std::mem::forget(self.holdings.locks);
     }
 }
 
@@ -499,6 +536,20 @@ impl Running<'_> {
         while exits.len() > EXITS_KEPT {
             exits.pop_front();
         }
+    }
+
+    fn bind_to_processor(&mut self, unit: Unit, pid: i32) {
+        let Unit::Worker(slot) = unit else { return };
+        let cpu = self.spec.cpu_affinity.then(|| affinity::cpu_of(slot, &self.cpus)).flatten();
+        if let Some(Err(error)) = cpu.map(|cpu| affinity::pin(pid, cpu)) {
+            self.say(&format!("w{slot} (pid {pid}) cannot be bound to a processor: {error}"));
+        }
+    }
+
+    fn tell_service_manager(&mut self, now: Instant) {
+        self.manager.watchdog(now);
+        let summary = self.summary();
+        self.manager.status(&summary);
     }
 
     /// Finds out when the schedule asks for new workers next.

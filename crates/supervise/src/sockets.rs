@@ -24,6 +24,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use crate::child::sys;
+use crate::system::ActivatedSocket;
 use crate::{Error, ListenAddress, Program, Spec, port_holder, steering};
 
 /// The generation a fresh supervisor starts with.
@@ -43,18 +44,22 @@ pub(crate) struct Sockets {
     nonblocking: bool,
 }
 
-/// An address as it was asked for, and which of several that were asked for in the same words: port 0 may be, more than once.
+/// What a listener was asked for as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
-    address: ListenAddress,
-    nth: usize,
+enum Place {
+    /// In the configuration; `nth` tells those apart that were asked for in the same words, as port 0 may be.
+    Configured { address: ListenAddress, nth: usize },
+    /// By the service manager, which has bound it.
+    Activated { nth: usize },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Listener {
     Sharded(Sharded),
     Shared {
-        path: PathBuf,
+        address: String,
+        /// Ours to remove.
+        path: Option<PathBuf>,
         #[serde(with = "crate::descriptor")]
         socket: OwnedFd,
     },
@@ -76,8 +81,8 @@ struct Sharded {
 }
 
 impl Sockets {
-    /// Binds everything `spec` asks for, or nothing.
-    pub(crate) fn bind(spec: &Spec) -> Result<Self, Error> {
+    /// Binds everything `spec` asks for, or nothing. What the service manager has bound takes the place of the addresses.
+    pub(crate) fn bind(spec: &Spec, activated: Vec<ActivatedSocket>) -> Result<Self, Error> {
         let own = matches!(spec.program, Program::Own { .. });
         let mut sockets = Self {
             listeners: Vec::new(),
@@ -86,8 +91,9 @@ impl Sockets {
             slots: spec.workers,
             nonblocking: own,
         };
+        sockets.take_activated(activated)?;
         sockets.prepare(FIRST_GENERATION, &spec.listen)?;
-        if let Some(address) = spec.admin_listen.filter(|_| own) {
+        if let Some(address) = spec.admin_listen.filter(|_| own && sockets.admin.is_none()) {
             let socket = bind_alone(address)?;
             listen(&socket, Backlog::MAXALLOWABLE).map_err(|errno| not_bound(address, errno))?;
             set_nonblocking(&socket)?;
@@ -98,17 +104,17 @@ impl Sockets {
 
     /// Has workers of `generation` inherit what `addresses` say; binds those that are new, all of them or none.
     pub(crate) fn prepare(&mut self, generation: u32, addresses: &[ListenAddress]) -> Result<(), Error> {
-        let nth = |index: usize| addresses[..index].iter().filter(|before| **before == addresses[index]).count();
-        let layout: Vec<_> = addresses
-            .iter()
-            .enumerate()
-            .map(|(index, address)| Place { address: address.clone(), nth: nth(index) })
-            .collect();
+        let layout = self.layout_of(addresses);
         let mut new = Vec::new();
         for place in layout.iter().filter(|place| self.listener(place).is_none()) {
-            let listener = match &place.address {
+            let Place::Configured { address, .. } = place else { continue };
+            let listener = match address {
                 ListenAddress::Tcp(address) => Listener::Sharded(Sharded::bind(*address, self.slots)?),
-                ListenAddress::Unix(path) => Listener::Shared { path: path.clone(), socket: bind_unix(path)? },
+                ListenAddress::Unix(path) => Listener::Shared {
+                    address: address.to_string(),
+                    path: Some(path.clone()),
+                    socket: bind_unix(path)?,
+                },
             };
             if self.nonblocking {
                 listener.sockets().iter().try_for_each(set_nonblocking)?;
@@ -189,6 +195,37 @@ impl Sockets {
         self.admin = None;
     }
 
+    /// Takes what the service manager has bound: one named `admin` for the admin listener, the rest for serving.
+    fn take_activated(&mut self, activated: Vec<ActivatedSocket>) -> Result<(), Error> {
+        for ActivatedSocket { descriptor, address, name } in activated {
+            if self.nonblocking {
+                set_nonblocking(&descriptor)?;
+            }
+            match address.parse() {
+                Ok(address) if self.nonblocking && name == "admin" => {
+                    self.admin = Some(Admin { address, socket: descriptor });
+                }
+                _ => {
+                    let place = Place::Activated { nth: self.listeners.len() };
+                    self.listeners.push((place, Listener::Shared { address, path: None, socket: descriptor }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn layout_of(&self, addresses: &[ListenAddress]) -> Vec<Place> {
+        let places = self.listeners.iter().map(|(place, _)| place.clone());
+        let activated: Vec<_> = places.filter(|place| matches!(place, Place::Activated { .. })).collect();
+        if !activated.is_empty() {
+            return activated;
+        }
+        let nth = |index: usize| addresses[..index].iter().filter(|before| **before == addresses[index]).count();
+        let configured =
+            |(index, address): (usize, &ListenAddress)| Place::Configured { address: address.clone(), nth: nth(index) };
+        addresses.iter().enumerate().map(configured).collect()
+    }
+
     fn listener(&self, place: &Place) -> Option<&Listener> {
         self.listeners.iter().find(|(known, _)| known == place).map(|(_, listener)| listener)
     }
@@ -209,12 +246,12 @@ impl Listener {
     fn address(&self) -> String {
         match self {
             Self::Sharded(sharded) => sharded.address.to_string(),
-            Self::Shared { path, .. } => format!("unix:{}", path.display()),
+            Self::Shared { address, .. } => address.clone(),
         }
     }
 
     fn give_up(self) {
-        if let Self::Shared { path, .. } = self {
+        if let Self::Shared { path: Some(path), .. } = self {
             // A file left behind is recognised as stale by the next one to bind it.
             let _ = fs::remove_file(path);
         }

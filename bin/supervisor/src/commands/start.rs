@@ -4,7 +4,7 @@ use std::path::Path;
 
 use config::{Loaded, Origin, Sources};
 use supervise::system::{Caller, Detached, Started, detach};
-use supervise::{Program, Supervisor};
+use supervise::{Handover, Program, Supervisor};
 
 use crate::arguments::{Global, Start};
 use crate::exit::{Exit, Failure};
@@ -14,6 +14,10 @@ use crate::settings;
 use crate::worker::{Database, Worker};
 
 pub(crate) fn run(global: &Global, start: &Start, output: &Output) -> Result<Exit, Failure> {
+    if let Some(handover) = Handover::from_environment()? {
+        let sources = settings::running_sources(global, &start.run);
+        return running::go_on(handover, planner(global, sources, start, running::usable_cores()));
+    }
     if !start.detach {
         return supervise(global, start, None, output);
     }
@@ -33,8 +37,9 @@ fn supervise(global: &Global, start: &Start, caller: Option<Caller>, output: &Ou
     }
     let log = plan.spec.log_files.as_ref().map(|files| files.directory.clone());
     let waiting = caller.map(|caller| Waiting { caller, log });
-    let _pid_file = running::pid_file(&start.run)?;
-    let supervisor = Supervisor::bind(plan.spec)?;
+    let pid_file = running::pid_file(&start.run)?;
+    let mut supervisor = Supervisor::bind(plan.spec)?;
+    pid_file.into_iter().for_each(|file| supervisor.hold_pid_file(file));
     if start.program.is_empty() {
         bring_up_to_date(&plan.loaded, start)?;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::{Assignment, Loaded, Origin, Sources};
 use supervise::control::Client;
 use supervise::status::SupervisorState;
-use supervise::{AuxiliaryProcess, Error, Program, StateLock, Supervisor};
+use supervise::{AuxiliaryProcess, Error, Handover, Program, StateLock, Supervisor};
 
 use crate::arguments::{Global, Seed, Up, name_of};
 use crate::exit::{Exit, Failure};
@@ -24,12 +24,17 @@ const LEAVING_TAKES: Duration = Duration::from_secs(5);
 pub(crate) fn run(global: &Global, up: &Up, output: &Output) -> Result<Exit, Failure> {
     let usable_cores = running::usable_cores();
     let planner = planner(global, settings::running_sources(global, &up.run), up, usable_cores);
+    if let Some(handover) = Handover::from_environment()? {
+        return running::go_on(handover, planner);
+    }
     let plan = planner(None)?;
     running::explain(&plan, usable_cores, output);
     let settings = &plan.loaded.settings;
     let lock = lock(global, &plan.loaded, output)?;
     let pid_file = running::pid_file(&up.run)?;
-    let supervisor = Supervisor::bind(plan.spec)?;
+    let mut supervisor = Supervisor::bind(plan.spec)?;
+    supervisor.hold(lock);
+    pid_file.into_iter().for_each(|file| supervisor.hold_pid_file(file));
 
     let worker = Worker::new(up.run.worker_bin.as_deref(), settings)?;
     worker.run(&["db", "migrate"])?;
@@ -44,11 +49,7 @@ pub(crate) fn run(global: &Global, up: &Up, output: &Output) -> Result<Exit, Fai
         control_socket: control_socket(global, settings),
     };
     let respec = running::respec(planner);
-    let exit = running::run(supervisor, None, |status| welcome::text(status, &demo), respec);
-    drop(pid_file);
-    // Held to the end of the process: whoever waits for it also needs the control socket, which is held as long.
-    std::mem::forget(lock);
-    exit
+    running::run(supervisor, None, |status| welcome::text(status, &demo), respec)
 }
 
 /// From the sources of settings to what is to run, any number of times.

@@ -69,15 +69,3 @@ fn a_kind_of_process_becomes_as_many_processes_as_it_counts() {
         .collect();
     assert_eq!(shown, [("mailer", "mail", 2, "0"), ("jobs-0", "jobs", 0, "0"), ("jobs-1", "jobs", 0, "1")]);
 }
-
-#[test]
-fn only_the_very_stream_that_the_journal_reads_is_the_journals() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("stream");
-    fs::write(&path, "").unwrap();
-    let stream = fs::metadata(&path).unwrap();
-    assert!(is_journal(&format!("{}:{}", stream.dev(), stream.ino()), &stream));
-    for other in ["", "1:1", &format!("{}", stream.ino())] {
-        assert!(!is_journal(other, &stream), "{other}");
-    }
-}

@@ -141,16 +141,25 @@ impl Running<'_> {
         }
         if self.is_reloading() {
             self.reload_again = true;
-        } else {
-            self.reload(None, None);
+            return;
         }
+        self.reload(None, None);
     }
 
-    /// Validates everything that can be validated before anything changes.
     fn reload(&mut self, client: Option<ClientId>, binary: Option<PathBuf>) {
         if self.is_reloading() {
             return self.refuse_or_say(client, code::BUSY, "a reload is under way");
         }
+        self.manager.reloading();
+        self.begin_reload(client, binary);
+        if !self.is_reloading() {
+            // It was refused, and a service manager that has asked for it waits for its end.
+            self.manager.ready();
+        }
+    }
+
+    /// Validates everything that can be validated before anything changes.
+    fn begin_reload(&mut self, client: Option<ClientId>, binary: Option<PathBuf>) {
         if binary.is_some() && matches!(self.spec.program, Program::Foreign { .. }) {
             return self.refuse_or_say(client, code::USAGE, "only our own workers have another executable");
         }
@@ -186,6 +195,7 @@ impl Running<'_> {
         }
         self.keep_only_what_serves();
         self.plan_schedule();
+        self.manager.ready();
         match (client, failure) {
             (Some(client), None) => self.clients.conclude(client, &Reply::Done),
             (Some(client), Some(ReloadFailure { message, pid })) => {

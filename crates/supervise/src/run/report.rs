@@ -6,8 +6,8 @@ use super::Running;
 use super::child::Child;
 use crate::fleet::{Part, Unit};
 use crate::status::{
-    DESCRIBE_SCHEMA, DependencyStatus, Description, HostStatus, LastExit, ProcessStatus, SCHEMA, State, Status,
-    SupervisorState, SupervisorStatus, WorkerStatus,
+    DESCRIBE_SCHEMA, DependencyStatus, Description, LastExit, ProcessStatus, SCHEMA, State, Status, SupervisorState,
+    SupervisorStatus, WorkerStatus,
 };
 
 impl Running<'_> {
@@ -34,9 +34,24 @@ impl Running<'_> {
             },
             workers: (0..self.fleet.slots()).flat_map(|slot| self.slot_status(slot, now)).collect(),
             processes: (0..self.spec.processes.len() as u32).map(|index| self.process_status(index, now)).collect(),
-            host: HostStatus::default(),
+            host: self.host.status(),
             dependencies: self.dependencies(),
         }
+    }
+
+    /// One line for the service manager.
+    pub(super) fn summary(&self) -> String {
+        let is_ready = |child: &&Child| self.fleet.part(child.pid) == Some((Part::Serving, State::Ready));
+        let ready = self.children.iter().filter(|child| matches!(child.unit, Unit::Worker(_))).filter(is_ready).count();
+        let (wanted, generation) = (self.fleet.wanted(), self.fleet.generation());
+        let doing = if self.fleet.is_stopping() {
+            "Ending"
+        } else if self.fleet.is_reloading() {
+            "Reloading"
+        } else {
+            "Running"
+        };
+        format!("{doing}, {ready} of {wanted} workers ready, generation {generation}")
     }
 
     /// The worker in `slot` in full, if there is such a slot.

@@ -16,7 +16,7 @@ use super::child::Child;
 use super::commands::code;
 use super::launcher::{Launcher, output_pipes};
 use super::signals::Signals;
-use super::{Hooks, Running, SAMPLE_EVERY, kill_group, own_executable};
+use super::{Holdings, Hooks, Running, SAMPLE_EVERY, kill_group, own_executable};
 use crate::child::{Executable, HANDOVER_VARIABLE, Launch, REHEARSAL_VARIABLE, sys};
 use crate::clients::{ClientId, Clients};
 use crate::control::Reply;
@@ -25,6 +25,7 @@ use crate::handover::{Handover, Prepared};
 use crate::log_writer::{Author, LogWriter};
 use crate::sockets::Sockets;
 use crate::status::LastExit;
+use crate::system::{Host, ServiceManager, affinity};
 use crate::{Error, Outcome, Spec, stats};
 
 /// How long a rehearsal may take: it reads a configuration and a state, and that is all.
@@ -56,6 +57,7 @@ struct Left<'a> {
     launcher: &'a Launcher,
     sockets: &'a Sockets,
     clients: &'a Clients,
+    holdings: &'a Holdings,
     fleet: &'a Fleet,
     log: &'a LogWriter,
     children: &'a [Child],
@@ -72,6 +74,7 @@ struct Found {
     launcher: Launcher,
     sockets: Sockets,
     clients: Clients,
+    holdings: Holdings,
     fleet: Fleet,
     log: LogWriter,
     children: Vec<Child>,
@@ -112,6 +115,10 @@ impl Resumed {
             launcher: found.launcher,
             sockets: found.sockets,
             clients: found.clients,
+            holdings: found.holdings,
+            manager: ServiceManager::from_environment(),
+            host: Host::of_this_process(),
+            cpus: affinity::cpus(),
             fleet: found.fleet,
             log: found.log,
             signals,
@@ -213,6 +220,7 @@ impl Running<'_> {
             launcher: &self.launcher,
             sockets: &self.sockets,
             clients: &self.clients,
+            holdings: &self.holdings,
             fleet: &self.fleet,
             log: &self.log,
             children: &self.children,

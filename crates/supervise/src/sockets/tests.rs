@@ -47,14 +47,14 @@ fn spread(sockets: &Sockets, workers: u32, count: u32) -> Vec<u32> {
 
 #[test]
 fn twenty_thousand_connections_spread_over_four_slots_within_twenty_percent() {
-    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"])).unwrap();
+    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"]), Vec::new()).unwrap();
     let counts = spread(&sockets, 4, 20_000);
     assert!(counts.iter().all(|count| (4_000..=6_000).contains(count)), "{counts:?}");
 }
 
 #[test]
 fn connections_go_to_the_named_slots_only_and_back_to_all() {
-    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"])).unwrap();
+    let sockets = Sockets::bind(&spec(4, &["127.0.0.1:0"]), Vec::new()).unwrap();
     sockets.steer(&[1, 3]).unwrap();
     let counts = spread(&sockets, 4, 400);
     assert_eq!((counts[0], counts[2]), (0, 0), "{counts:?}");
@@ -67,7 +67,7 @@ fn connections_go_to_the_named_slots_only_and_back_to_all() {
 
 #[test]
 fn the_system_chooses_one_port_for_all_slots() {
-    let sockets = Sockets::bind(&spec(3, &["127.0.0.1:0", "[::1]:0"])).unwrap();
+    let sockets = Sockets::bind(&spec(3, &["127.0.0.1:0", "[::1]:0"]), Vec::new()).unwrap();
     let addresses = sockets.addresses(1);
     assert!(!addresses[0].ends_with(":0") && !addresses[1].ends_with(":0"), "{addresses:?}");
     for slot in 0..3 {
@@ -80,8 +80,9 @@ fn the_system_chooses_one_port_for_all_slots() {
 
 #[test]
 fn a_taken_port_is_refused_with_its_holder_though_both_would_share_it() {
-    let first = Sockets::bind(&spec(2, &["127.0.0.1:0"])).unwrap();
-    let Err(Error::AddressTaken { address, holder }) = Sockets::bind(&spec(2, &[&first.addresses(1)[0]])) else {
+    let first = Sockets::bind(&spec(2, &["127.0.0.1:0"]), Vec::new()).unwrap();
+    let Err(Error::AddressTaken { address, holder }) = Sockets::bind(&spec(2, &[&first.addresses(1)[0]]), Vec::new())
+    else {
         panic!("two supervisors share an address");
     };
     assert_eq!(address, first.addresses(1)[0]);
@@ -93,13 +94,17 @@ fn a_taken_port_is_refused_with_its_holder_though_both_would_share_it() {
 fn the_admin_socket_is_one_for_all_slots_and_comes_last() {
     let mut spec = spec(2, &["127.0.0.1:0"]);
     spec.admin_listen = Some("127.0.0.1:0".parse().unwrap());
-    let sockets = Sockets::bind(&spec).unwrap();
+    let sockets = Sockets::bind(&spec, Vec::new()).unwrap();
     let names: Vec<_> = sockets.of_slot(1, 1).iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["http", "admin"]);
     assert!(sockets.admin_address().is_some_and(|address| address.port() != 0));
 
     spec.program = Program::Foreign { program: "true".into(), args: Vec::new() };
-    assert_eq!(Sockets::bind(&spec).unwrap().admin_address(), None, "a foreign program would serve it as its own");
+    assert_eq!(
+        Sockets::bind(&spec, Vec::new()).unwrap().admin_address(),
+        None,
+        "a foreign program would serve it as its own"
+    );
 }
 
 #[test]
@@ -109,8 +114,8 @@ fn a_unix_socket_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
     let address = format!("unix:{}", path.display());
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a file is left behind");
-    let sockets = Sockets::bind(&spec(2, &[&address])).unwrap();
-    assert!(matches!(Sockets::bind(&spec(2, &[&address])), Err(Error::AddressTaken { .. })));
+    let sockets = Sockets::bind(&spec(2, &[&address]), Vec::new()).unwrap();
+    assert!(matches!(Sockets::bind(&spec(2, &[&address]), Vec::new()), Err(Error::AddressTaken { .. })));
     UnixStream::connect(&path).unwrap();
     drop(sockets);
     assert!(!Path::new(&path).exists());
@@ -118,7 +123,7 @@ fn a_unix_socket_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
 
 #[test]
 fn queued_connections_outlive_the_worker_that_did_not_accept_them() {
-    let sockets = Sockets::bind(&spec(1, &["127.0.0.1:0"])).unwrap();
+    let sockets = Sockets::bind(&spec(1, &["127.0.0.1:0"]), Vec::new()).unwrap();
     let worker = shards(&sockets, 1);
     let queued: Vec<_> = (0..50).map(|_| TcpStream::connect(&sockets.addresses(1)[0]).unwrap()).collect();
     drop(worker);

@@ -11,33 +11,34 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::lock::LockedFile;
 
 /// A file with this process's id; removed when this value is dropped, unless another has taken its place.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PidFile {
     path: PathBuf,
-    held: Flock<File>,
+    held: LockedFile,
 }
 
 impl PidFile {
     /// Puts the file at `path`, complete or not at all.
     ///
-    /// A living supervisor's is [`Error::AlreadyRunning`], a place where it cannot be put [`Error::CannotCreate`]. The lock
-    /// is closed on exec: a supervisor that replaces its own program calls this again.
+    /// A living supervisor's is [`Error::AlreadyRunning`], a place where it cannot be put [`Error::CannotCreate`].
     pub fn create(path: &Path) -> Result<Self, Error> {
         let draft = Draft::beside(path);
         let held = draft.write().map_err(|source| Error::CannotCreate { path: path.to_owned(), source })?;
         // Another supervisor may put its file there, or take it away, between any two steps.
         while !draft.settle(path)? {}
-        Ok(Self { path: path.to_owned(), held })
+        Ok(Self { path: path.to_owned(), held: LockedFile(held) })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if is_at(&self.held, &self.path).unwrap_or(false) {
+        if is_at(&self.held.0, &self.path).unwrap_or(false) {
             // Whoever took the file away has done our work.
             let _ = fs::remove_file(&self.path);
         }
