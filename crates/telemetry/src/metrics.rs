@@ -71,9 +71,9 @@ impl Histogram {
         Self(Arc::new(Buckets { bounds: bounds.into(), counts, sum: AtomicU64::new(0) }))
     }
 
-    /// Adds one value, in the base unit: seconds, bytes. NaN is not a value.
+    /// Adds one value, in the base unit: seconds, bytes. What is not finite is not a value.
     pub fn record(&self, value: f64) {
-        if value.is_nan() {
+        if !value.is_finite() {
             return;
         }
         let buckets = &*self.0;

@@ -30,7 +30,7 @@ fn gauges_go_up_and_down() {
 fn a_value_on_a_bound_belongs_to_that_bucket() {
     let registry = Registry::new();
     let histogram = registry.histogram("seconds", "Time.", &[], &[0.1, 1.0]);
-    [0.0, 0.1, 0.100_001, 1.0, 5.0, f64::NAN].iter().for_each(|&value| histogram.record(value));
+    [0.0, 0.1, 0.100_001, 1.0, 5.0, f64::NAN, f64::INFINITY].iter().for_each(|&value| histogram.record(value));
     let Value::Histogram { counts, sum, .. } = &registry.snapshot().families[0].series[0].value else {
         panic!("registered as a histogram")
     };

@@ -1,4 +1,5 @@
-//! What the kernel says of this process, under OpenTelemetry's names.
+//! What the kernel says of this process, under OpenTelemetry's names; those that it ends in `_count`, which Prometheus keeps for
+//! histograms, have the names of Prometheus's own clients.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,7 +62,7 @@ fn memory_and_threads() -> Option<Vec<Family>> {
     let rss = value("VmRSS:")? * 1024.0;
     Some(vec![
         gauge("process_memory_usage_bytes", "Resident memory.", Combine::Sum, rss),
-        gauge("process_thread_count", "Threads.", Combine::Sum, value("Threads:")?),
+        gauge("process_threads", "Threads.", Combine::Sum, value("Threads:")?),
     ])
 }
 
@@ -69,7 +70,7 @@ fn descriptors() -> Option<Family> {
     // Linux 6.2 tells the number as the directory's size; before, somebody has to count, and opens one more to do so.
     let told = fs::metadata("/proc/self/fd").ok()?.len();
     let open = if told > 0 { told } else { fs::read_dir("/proc/self/fd").ok()?.count() as u64 - 1 };
-    Some(gauge("process_unix_file_descriptor_count", "Open descriptors.", Combine::Sum, open as f64))
+    Some(gauge("process_open_fds", "Open descriptors.", Combine::Sum, open as f64))
 }
 
 fn gauge(name: &str, help: &str, combine: Combine, value: f64) -> Family {
@@ -99,8 +100,8 @@ mod tests {
             }
         };
         assert!(value("process_memory_usage_bytes") > 1e6);
-        assert!(value("process_unix_file_descriptor_count") >= 3.0);
-        assert!(value("process_thread_count") >= 1.0);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_threads") >= 1.0);
         assert!(value("process_cpu_time_seconds_total") >= 0.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         let age = now - value("process_start_time_seconds");

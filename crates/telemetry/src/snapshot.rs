@@ -1,7 +1,7 @@
 //! The values of all metrics at one moment: what workers send, what is added up over them, and what Prometheus reads.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::mem::discriminant;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,15 +71,31 @@ impl Snapshot {
     /// metric with the same buckets. Two releases may not: then a value of another kind is left out, and the counts of other
     /// buckets go where their upper bound belongs, so that totals stay right and no value appears smaller than it was.
     pub fn merge(&mut self, other: &Self) {
-        let mut families: BTreeMap<String, Family> =
-            self.families.drain(..).map(|family| (family.name.clone(), family)).collect();
         for family in &other.families {
-            match families.get_mut(&family.name) {
-                Some(known) => known.merge(family),
-                None => drop(families.insert(family.name.clone(), family.clone())),
+            match self.families.binary_search_by(|known| known.name.cmp(&family.name)) {
+                Ok(index) => self.families[index].merge(family),
+                Err(index) => self.families.insert(index, family.clone()),
             }
         }
-        self.families = families.into_values().collect();
+    }
+
+    /// Every metric as its name with its labels, and its value. Of a histogram it is the number of values and their sum.
+    pub fn samples(&self) -> Vec<(String, f64)> {
+        let mut samples = Vec::new();
+        for Family { name, series, .. } in &self.families {
+            for Series { labels, value } in series {
+                let mut add =
+                    |suffix: &str, value| samples.push((full_name(name, suffix, &render_labels(labels), ""), value));
+                match value {
+                    Value::Counter(value) | Value::Gauge(value) => add("", *value),
+                    Value::Histogram { counts, sum, .. } => {
+                        add("_count", counts.iter().sum::<u64>() as f64);
+                        add("_sum", *sum);
+                    }
+                }
+            }
+        }
+        samples
     }
 
     /// Prometheus's text format, version 0.0.4.
@@ -94,15 +110,14 @@ impl Snapshot {
 
 impl Family {
     fn merge(&mut self, other: &Self) {
-        let mut series: BTreeMap<Vec<(String, String)>, Value> =
-            self.series.drain(..).map(|series| (series.labels, series.value)).collect();
-        for more in &other.series {
-            match series.get_mut(&more.labels) {
-                Some(value) => value.merge(&more.value, self.combine),
-                None => drop(series.insert(more.labels.clone(), more.value.clone())),
+        let kind = self.series.first().map(|series| discriminant(&series.value));
+        let same_kind = |value| kind.is_none_or(|kind| kind == discriminant(value));
+        for more in other.series.iter().filter(|more| same_kind(&more.value)) {
+            match self.series.binary_search_by(|known| known.labels.cmp(&more.labels)) {
+                Ok(index) => self.series[index].value.merge(&more.value, self.combine),
+                Err(index) => self.series.insert(index, more.clone()),
             }
         }
-        self.series = series.into_iter().map(|(labels, value)| Series { labels, value }).collect();
     }
 
     fn render(&self, text: &mut String) {
@@ -153,16 +168,21 @@ impl Value {
                 }
                 *sum += more_sum;
             }
-            // Another kind under the same name: only another release can mean that, and it will be gone soon.
+            // Another kind under the same name: only another release can mean that, and it will be gone soon. The family has left
+            // it out already.
             (_, _) => {}
         }
     }
 }
 
 fn sample(text: &mut String, name: &str, suffix: &str, labels: &str, more: &str, value: f64) {
+    append(text, format_args!("{} {}\n", full_name(name, suffix, labels, more), number(value)));
+}
+
+fn full_name(name: &str, suffix: &str, labels: &str, more: &str) -> String {
     let comma = if labels.is_empty() || more.is_empty() { "" } else { "," };
     let (open, close) = if labels.is_empty() && more.is_empty() { ("", "") } else { ("{", "}") };
-    append(text, format_args!("{name}{suffix}{open}{labels}{comma}{more}{close} {}\n", number(value)));
+    format!("{name}{suffix}{open}{labels}{comma}{more}{close}")
 }
 
 fn render_labels(labels: &[(String, String)]) -> String {

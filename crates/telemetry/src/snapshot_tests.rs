@@ -77,7 +77,27 @@ fn a_name_that_became_another_kind_is_left_out() {
     other.gauge("a", "A.", &[]).set(9.0);
     merged.merge(&one.snapshot());
     merged.merge(&other.snapshot());
+    other.gauge("a", "A.", &[("label", "of another series")]).set(9.0);
+    merged.merge(&other.snapshot());
     assert_eq!(merged, one.snapshot());
+}
+
+#[test]
+fn samples_have_the_names_of_the_text_and_histograms_are_two() {
+    let registry = Registry::new();
+    registry.counter("a_total", "A.", &[("code", "200")]).add(3);
+    registry.gauge("b", "B.", &[]).set(-1.5);
+    let histogram = registry.histogram("c_seconds", "C.", &[("route", "/")], &[1.0]);
+    [0.5, 2.0].iter().for_each(|&value| histogram.record(value));
+    let samples = registry.snapshot().samples();
+    let samples: Vec<(&str, f64)> = samples.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let expected = [
+        ("a_total{code=\"200\"}", 3.0),
+        ("b", -1.5),
+        ("c_seconds_count{route=\"/\"}", 2.0),
+        ("c_seconds_sum{route=\"/\"}", 2.5),
+    ];
+    assert_eq!(samples, expected);
 }
 
 /// Metrics of a worker, drawn from few names and labels so that workers share some; whole numbers, so that sums are exact.
