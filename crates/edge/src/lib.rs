@@ -23,7 +23,7 @@ pub use config::Limits;
 pub use config::{AccessLog, Config};
 pub use detach::detach;
 pub use error::Error;
-pub use listener::Listener;
+pub use listener::{Adoption, Listener};
 pub use problem::Problem;
 pub use server::{DrainKind, Phase, Report, Server, client_address, set_body_deadline};
 pub use statistics::{Snapshot, Statistics};

@@ -1,5 +1,7 @@
 //! Listening sockets, and the loop that accepts from one until a drain begins.
 
+mod adoption;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +11,9 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tracing::{debug, warn};
+
+pub(crate) use adoption::Adopted;
+pub use adoption::Adoption;
 
 use crate::stream::Socket;
 
@@ -42,19 +47,42 @@ impl Listener {
 
     /// Hands the socket to the runtime.
     pub(crate) fn start(self) -> io::Result<Accepting> {
+        self.prepare()?;
+        Ok(match self {
+            Self::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Accepting::Unix(tokio::net::UnixListener::from_std(listener)?),
+        })
+    }
+
+    fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
                 // Accepted sockets inherit both, which saves two system calls for each.
-                let socket = SockRef::from(&listener);
+                let socket = SockRef::from(listener);
                 socket.set_nodelay(true)?;
-                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-                Ok(Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?))
+                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
             }
-            Self::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Accepting::Unix(tokio::net::UnixListener::from_std(listener)?))
-            }
+            Self::Unix(listener) => listener.set_nonblocking(true),
+        }
+    }
+
+    /// Accepts until the kernel says that the queue is empty, and closes the socket.
+    pub(crate) fn empty_queue(self, take: impl Fn(Socket, Option<SocketAddr>)) -> io::Result<()> {
+        self.prepare()?;
+        match self {
+            Self::Tcp(listener) => drain_queue(|| {
+                let (stream, peer) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                take(Socket::Tcp(TcpStream::from_std(stream)?), Some(peer));
+                Ok(())
+            }),
+            Self::Unix(listener) => drain_queue(|| {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                take(Socket::Unix(UnixStream::from_std(stream)?), None);
+                Ok(())
+            }),
         }
     }
 }
@@ -105,29 +133,13 @@ impl Accepting {
         }
     }
 
-    /// Accepts until the kernel says that the queue is empty. The runtime's word is not enough: it may not have heard yet
-    /// of a connection that came in this moment.
+    /// Asks the kernel itself. The runtime's word is not enough: it may not have heard yet of a connection that came in this moment.
     fn empty_queue(self, take: impl Fn(Socket, Option<SocketAddr>)) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => {
-                let listener = listener.into_std()?;
-                drain_queue(|| {
-                    let (stream, peer) = listener.accept()?;
-                    stream.set_nonblocking(true)?;
-                    take(Socket::Tcp(TcpStream::from_std(stream)?), Some(peer));
-                    Ok(())
-                })
-            }
-            Self::Unix(listener) => {
-                let listener = listener.into_std()?;
-                drain_queue(|| {
-                    let (stream, _) = listener.accept()?;
-                    stream.set_nonblocking(true)?;
-                    take(Socket::Unix(UnixStream::from_std(stream)?), None);
-                    Ok(())
-                })
-            }
-        }
+        let listener = match self {
+            Self::Tcp(listener) => Listener::Tcp(listener.into_std()?),
+            Self::Unix(listener) => Listener::Unix(listener.into_std()?),
+        };
+        listener.empty_queue(take)
     }
 }
 

@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::client_address::peer_address;
 use crate::connection::Connection;
 use crate::floor::Floor;
-use crate::listener::Listener;
+use crate::listener::{Adopted, Adoption, Listener};
 use crate::state::{Full, ServerState};
 use crate::statistics::{Closed, Statistics};
 use crate::stream::{Socket, Stream, UNAVAILABLE};
@@ -67,6 +67,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Server {
     state: Rc<ServerState>,
     served_by: Option<HeaderValue>,
+    adoption: Adoption,
+    adopted: Adopted,
 }
 
 impl Server {
@@ -77,12 +79,18 @@ impl Server {
     pub fn new(config: Config, metrics: &telemetry::Registry) -> Result<Self, Error> {
         let served_by = config.served_by.as_deref().map(HeaderValue::from_str).transpose();
         let served_by = served_by.map_err(|_| Error::ServedBy)?;
-        Ok(Self { state: ServerState::new(config, Statistics::new(metrics)), served_by })
+        let (adoption, adopted) = Adoption::new();
+        Ok(Self { state: ServerState::new(config, Statistics::new(metrics)), served_by, adoption, adopted })
     }
 
     /// The live figures.
     pub fn statistics(&self) -> Statistics {
         self.state.statistics.clone()
+    }
+
+    /// The way to give the server another listener to empty, while it serves and while it drains.
+    pub fn adoption(&self) -> Adoption {
+        self.adoption.clone()
     }
 
     /// Serves until `phase` says `Drain`, drains, and tells how that went. It needs a runtime whose tasks are local to the
@@ -126,62 +134,64 @@ impl Server {
             .new_service(())
             .await
             .map_err(|()| Error::Application)?;
+        let state = &*self.state;
         let take = |socket, peer| match self.state.admit(peer) {
             Ok(registration) => {
                 let stream = Stream::new(socket, Rc::clone(&registration.0));
                 let dispatcher = dispatch.call((stream, Protocol::Http1, peer));
                 spawn_local(ConnectionTask::new(dispatcher, registration));
             }
-            Err(full) => self.refuse(socket, full),
+            Err(full) => refuse(&self.state, socket, full),
         };
-        let accepting = listeners.into_iter().map(|listener| {
-            listener.run(drain_begins(phase.clone()), self.state.config.limits.descriptor_pause, &take)
-        });
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| listener.run(drain_begins(phase.clone()), state.config.limits.descriptor_pause, &take));
         select! {
             biased;
-            never = follow(phase.clone(), &self.state) => match never {},
-            never = self.state.sweep() => match never {},
-            report = async { join_all(accepting).await; self.finish().await } => Ok(report),
+            never = follow(phase.clone(), state) => match never {},
+            never = state.sweep() => match never {},
+            never = self.adopted.run(&take) => match never {},
+            report = async { join_all(accepting).await; finish(state).await } => Ok(report),
         }
     }
+}
 
-    /// Waits for what is in flight, and cuts it when its time is over.
-    async fn finish(&self) -> Report {
-        let ended = async {
-            self.state.emptied().await;
-            detach::finished().await;
-        };
-        let cut = match timeout(self.state.config.drain_timeout, ended).await {
-            Ok(()) => 0,
-            Err(_) => {
-                // Work that a request waits for is in both figures.
-                let cut = self.state.busy().max(detach::unfinished());
-                warn!("the drain took too long: {cut} requests are cut");
-                self.state.abort_all();
-                if timeout(ABORT_PATIENCE, self.state.emptied()).await.is_err() {
-                    warn!("some connections did not notice that they were cut");
-                }
-                cut
+/// Waits for what is in flight, and cuts it when its time is over.
+async fn finish(state: &ServerState) -> Report {
+    let ended = async {
+        state.emptied().await;
+        detach::finished().await;
+    };
+    let cut = match timeout(state.config.drain_timeout, ended).await {
+        Ok(()) => 0,
+        Err(_) => {
+            // Work that a request waits for is in both figures.
+            let cut = state.busy().max(detach::unfinished());
+            warn!("the drain took too long: {cut} requests are cut");
+            state.abort_all();
+            if timeout(ABORT_PATIENCE, state.emptied()).await.is_err() {
+                warn!("some connections did not notice that they were cut");
             }
-        };
-        Report { served: self.state.statistics.requests_total(), cut: cut as u64 }
-    }
-
-    /// Tells a client that there is no room, and gives it a moment to read that.
-    fn refuse(&self, socket: Socket, full: Full) {
-        self.state.statistics.closed(match full {
-            Full::Server => Closed::ServerFull,
-            Full::Address => Closed::AddressFull,
-        });
-        socket.write_once(UNAVAILABLE);
-        if let Some(refusal) = self.state.begin_refusal(MAX_REFUSING) {
-            spawn_local(async move {
-                socket.shutdown_write();
-                // Either the client closes or its time is over; both end it.
-                let _ = timeout(REFUSAL_LINGER, socket.read_to_end()).await;
-                drop(refusal);
-            });
+            cut
         }
+    };
+    Report { served: state.statistics.requests_total(), cut: cut as u64 }
+}
+
+/// Tells a client that there is no room, and gives it a moment to read that.
+fn refuse(state: &Rc<ServerState>, socket: Socket, full: Full) {
+    state.statistics.closed(match full {
+        Full::Server => Closed::ServerFull,
+        Full::Address => Closed::AddressFull,
+    });
+    socket.write_once(UNAVAILABLE);
+    if let Some(refusal) = state.begin_refusal(MAX_REFUSING) {
+        spawn_local(async move {
+            socket.shutdown_write();
+            // Either the client closes or its time is over; both end it.
+            let _ = timeout(REFUSAL_LINGER, socket.read_to_end()).await;
+            drop(refusal);
+        });
     }
 }
 

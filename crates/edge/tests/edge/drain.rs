@@ -44,15 +44,19 @@ fn until_told_to_close(client: &mut Client) -> u64 {
 
 #[test]
 fn a_client_that_thinks_is_waited_for() {
-    let limits = Limits { stop_silence: Duration::from_secs(5), ..patient().limits };
-    let server = TestServer::start(Config { limits, ..patient() });
-    let mut client = server.connect();
-    assert!(client.works());
-    server.drain(DrainKind::Stop);
-    std::thread::sleep(Duration::from_millis(300));
-    let answer = client.get("/");
-    assert_eq!((answer.status, answer.closes()), (200, true));
-    assert_eq!(server.report(), Report { served: 2, cut: 0 });
+    // A reload leaves it its `keep_alive`, however short the silence that a stop allows.
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(5));
+    for (kind, stop_silence) in [(DrainKind::Stop, long), (DrainKind::Reload, short)] {
+        let limits = Limits { stop_silence, ..patient().limits };
+        let server = TestServer::start(Config { limits, keep_alive: long, ..patient() });
+        let mut client = server.connect();
+        assert!(client.works());
+        server.drain(kind);
+        std::thread::sleep(Duration::from_millis(300));
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.closes()), (200, true), "{kind:?}");
+        assert_eq!(server.report(), Report { served: 2, cut: 0 });
+    }
 }
 
 #[test]
@@ -82,21 +86,23 @@ fn a_drain_without_connections_is_immediate() {
 
 #[test]
 fn what_is_in_flight_is_finished_and_the_listener_is_gone() {
-    let server = TestServer::start(patient());
-    let address = server.address;
-    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n");
+    for kind in [DrainKind::Stop, DrainKind::Reload] {
+        let server = TestServer::start(patient());
+        let address = server.address;
+        let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET /slow HTTP/1.1\r\nhost: t\r\n\r\n");
+        }
+        eventually(PATIENCE, || server.gate.arrived() == 8);
+        server.drain(kind);
+        eventually(PATIENCE, || TcpStream::connect(address).is_err());
+        server.gate.open();
+        for client in &mut clients {
+            let answer = client.answer();
+            assert_eq!((answer.closes(), &answer.body[..]), (true, &b"slow"[..]));
+        }
+        assert_eq!(server.report(), Report { served: 8, cut: 0 });
     }
-    eventually(PATIENCE, || server.gate.arrived() == 8);
-    server.drain(DrainKind::Stop);
-    eventually(PATIENCE, || TcpStream::connect(address).is_err());
-    server.gate.open();
-    for client in &mut clients {
-        let answer = client.answer();
-        assert_eq!((answer.closes(), &answer.body[..]), (true, &b"slow"[..]));
-    }
-    assert_eq!(server.report(), Report { served: 8, cut: 0 });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::dev::Service;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use edge::{Config, DrainKind, Limits, Listener, Phase, Problem, Report, Server};
+use edge::{Adoption, Config, DrainKind, Limits, Listener, Phase, Problem, Report, Server};
 use tokio::sync::watch;
 
 /// How long a test waits for what has to come.
@@ -83,6 +83,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: telemetry::Registry,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) adoption: Adoption,
     phase: watch::Sender<Phase>,
     thread: Option<JoinHandle<Report>>,
 }
@@ -98,16 +99,18 @@ impl TestServer {
         let metrics = telemetry::Registry::new();
         let gate = Arc::new(Gate::default());
         let (phase, phases) = watch::channel(Phase::Serve);
+        let (tell_adoption, adoption) = std::sync::mpsc::channel();
         let thread = std::thread::spawn({
             let (metrics, gate) = (metrics.clone(), Arc::clone(&gate));
             move || {
                 let mut builder = tokio::runtime::Builder::new_current_thread();
                 let runtime = builder.enable_all().build_local(Default::default()).unwrap();
                 let server = Server::new(config, &metrics).unwrap();
+                tell_adoption.send(server.adoption()).unwrap();
                 runtime.block_on(server.serve(vec![listener], application(gate), phases)).unwrap()
             }
         });
-        Self { address, metrics, gate, phase, thread: Some(thread) }
+        Self { address, metrics, gate, adoption: adoption.recv().unwrap(), phase, thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> Client {
