@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -162,6 +162,23 @@ pub fn set_process_name(name: &str) -> io::Result<()> {
     fs::write("/proc/self/comm", name)
 }
 
+/// Reads from the channel without waiting. Zero bytes mean that the supervisor has closed its end.
+///
+/// A descriptor belongs to the [`ToWorker::Adopt`](crate::frame::ToWorker::Adopt) whose first byte is among those that were read: the kernel hands out
+/// at most one per call, together with the first byte of what it was sent with, and nothing of what was sent after that. So
+/// whoever keeps descriptors in the order they came has the one of each `Adopt` when the rest of that frame is there.
+pub fn receive(channel: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let (length, descriptors) = sys::receive_with_descriptors(channel, buffer)?;
+    Ok((length, descriptors.into_iter().next()))
+}
+
+/// Makes SIGABRT, the first thing a supervisor does to a worker that hangs, print a backtrace of the main thread to stderr.
+///
+/// The process ends by that signal within a second, also where no backtrace can be made.
+pub fn backtrace_on_abort() -> io::Result<()> {
+    sys::backtrace_on_abort()
+}
+
 fn number(variable: &'static str, value: Option<OsString>) -> Result<Option<u32>, InheritError> {
     let Some(value) = value else { return Ok(None) };
     match value.to_str().and_then(|text| text.parse::<u32>().ok()).filter(|&number| number <= i32::MAX as u32) {
@@ -182,7 +199,15 @@ fn wait_for_hangup(channel: &OwnedFd) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::io::{IoSlice, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
     use super::*;
+    use crate::frame::{Decoder, DrainKind, ToWorker, encode, greeting};
 
     fn inherited(variables: &[(&'static str, &str)]) -> Result<Option<Inherited>, InheritError> {
         Inherited::from_variables(|name| {
@@ -208,6 +233,76 @@ mod tests {
         let own_pid = std::process::id().to_string();
         let result = inherited(&[("LISTEN_PID", own_pid.as_str()), ("LISTEN_FDS", "three")]);
         assert!(matches!(result, Err(InheritError::Variable { variable: "LISTEN_FDS", .. })));
+    }
+
+    fn tell_to_adopt(channel: &UnixStream, listener: &UnixListener) {
+        let frame = encode(&ToWorker::Adopt);
+        let descriptors = [listener.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let sent = sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(&frame)], &rights, MsgFlags::empty(), None);
+        assert_eq!(sent, Ok(frame.len()));
+    }
+
+    fn name_of(listener: OwnedFd) -> Vec<u8> {
+        UnixListener::from(listener).local_addr().unwrap().as_abstract_name().unwrap().to_vec()
+    }
+
+    /// Reads everything in pieces of `length`; tells what each order was, an adoption by the name of its listener.
+    fn orders(channel: &UnixStream, length: usize) -> Vec<String> {
+        let (mut decoder, mut descriptors) = (Decoder::<ToWorker>::new(), VecDeque::new());
+        let (mut buffer, mut orders) = (vec![0; length], Vec::new());
+        while let Ok((count @ 1.., descriptor)) = receive(channel.as_fd(), &mut buffer) {
+            descriptors.extend(descriptor);
+            decoder.push(&buffer[..count]);
+            while let Some(order) = decoder.next_message().unwrap() {
+                orders.push(match order {
+                    ToWorker::Adopt => {
+                        let listener = descriptors.pop_front().expect("its descriptor has come");
+                        String::from_utf8(name_of(listener)).unwrap()
+                    }
+                    ToWorker::Metrics { text, .. } => text,
+                    ToWorker::Drain { .. } => "drain".to_owned(),
+                });
+            }
+        }
+        assert!(descriptors.is_empty(), "one descriptor for each adoption");
+        orders
+    }
+
+    #[test]
+    fn every_descriptor_comes_with_its_order_however_the_bytes_are_read() {
+        let listeners: Vec<_> = (0..3)
+            .map(|index| {
+                let name = format!("receive-{}-{index}", std::process::id());
+                UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
+            })
+            .collect();
+        let names: Vec<_> = listeners.iter().map(|own| name_of(own.try_clone().unwrap().into())).collect();
+        let names: Vec<_> = names.into_iter().map(|name| String::from_utf8(name).unwrap()).collect();
+        let expected = [&names[0], "the first", &names[1], &names[2], "the second", "drain"];
+        for length in [1, 2, 3, 5, 7, 16, 4096] {
+            let (mut supervisor, worker) = UnixStream::pair().unwrap();
+            let say = |mut channel: &UnixStream, text: &str| {
+                channel.write_all(&encode(&ToWorker::Metrics { request: 1, text: text.to_owned() })).unwrap();
+            };
+            supervisor.write_all(&greeting()).unwrap();
+            tell_to_adopt(&supervisor, &listeners[0]);
+            say(&supervisor, "the first");
+            tell_to_adopt(&supervisor, &listeners[1]);
+            tell_to_adopt(&supervisor, &listeners[2]);
+            say(&supervisor, "the second");
+            supervisor.write_all(&encode(&ToWorker::Drain { kind: DrainKind::Stop })).unwrap();
+            assert_eq!(orders(&worker, length), expected, "read in pieces of {length}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_receive_is_told_at_once() {
+        let (supervisor, worker) = UnixStream::pair().unwrap();
+        let nothing = receive(worker.as_fd(), &mut [0; 8]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        drop(supervisor);
+        assert!(matches!(receive(worker.as_fd(), &mut [0; 8]), Ok((0, None))));
     }
 
     #[test]

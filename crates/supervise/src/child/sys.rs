@@ -1,5 +1,6 @@
 //! The crate's only `unsafe`: the steps between fork and exec, and system calls no safe wrapper offers.
 
+use std::backtrace::Backtrace;
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,7 +11,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::{Identity, Image, Launch};
@@ -380,7 +381,7 @@ pub(crate) fn proc_units() -> (f64, u64) {
     (ticks as f64, page as u64)
 }
 
-/// Receives one message and the descriptors that may come with it, at most two, closed on exec.
+/// Receives what there is without waiting, and the descriptors that may come with it, at most two, closed on exec.
 #[allow(unsafe_code)]
 pub(crate) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
@@ -388,7 +389,8 @@ pub(crate) fn receive_with_descriptors(
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 2]);
     let mut parts = [IoSliceMut::new(message)];
-    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
     let descriptors = received.cmsgs()?.flat_map(|control| match control {
         ControlMessageOwned::ScmRights(descriptors) => descriptors,
         _ => Vec::new(),
@@ -416,4 +418,70 @@ pub(crate) fn reap(before: impl FnOnce(i32)) -> Option<(i32, Exit)> {
     unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, ptr::null_mut(), flags) };
     let exit = if information.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) };
     Some((pid, exit))
+}
+
+/// How long the backtrace of a process that is told to abort may take.
+const ABORT_PATIENCE_MICROSECONDS: libc::suseconds_t = 800_000;
+
+/// Has SIGABRT print a backtrace of the main thread to stderr before it ends the process.
+#[allow(unsafe_code)]
+pub(crate) fn backtrace_on_abort() -> io::Result<()> {
+    // On the stack of the thread itself: the alternative one is too small for reading debug information.
+    let action = SigAction::new(SigHandler::Handler(on_abort), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: `on_abort` is not async-signal-safe where it makes the backtrace, and allowed not to be: the process ends either
+    // way, by the timer at the latest, so nothing that it may find locked or half changed is used by anybody afterwards.
+    unsafe { sigaction(Signal::SIGABRT, &action) }?;
+    Ok(())
+}
+
+#[allow(unsafe_code)]
+extern "C" fn on_abort(_: libc::c_int) {
+    // SAFETY: plain numbers. The first thread's id is the process's.
+    unsafe {
+        if libc::gettid() != libc::getpid() {
+            // The main thread is the one that is stuck. This one goes on until that one has ended the process.
+            libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), libc::SIGABRT);
+            return;
+        }
+    }
+    abort_after(ABORT_PATIENCE_MICROSECONDS);
+    let text = format!("told to abort; the main thread is here:\n{}\n", Backtrace::force_capture());
+    let mut rest = text.as_bytes();
+    // SAFETY: the pointer and the length describe `rest`.
+    while let count @ 1.. = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) } {
+        rest = &rest[count as usize..];
+    }
+    die_by_abort(libc::SIGABRT);
+}
+
+/// The backtrace may meet a lock that the interrupted code holds, and stderr may be full: then the timer ends the process.
+#[allow(unsafe_code)]
+fn abort_after(microseconds: libc::suseconds_t) {
+    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let timer = libc::itimerval { it_interval: never, it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds } };
+    // SAFETY: `die_by_abort` makes system calls that are async-signal-safe, and nothing else; the set is initialised by
+    // sigemptyset, and `timer` outlives its call.
+    unsafe {
+        libc::signal(libc::SIGALRM, die_by_abort as extern "C" fn(libc::c_int) as libc::sighandler_t);
+        let mut alarm = std::mem::zeroed();
+        libc::sigemptyset(&mut alarm);
+        libc::sigaddset(&mut alarm, libc::SIGALRM);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &alarm, ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut());
+    }
+}
+
+#[allow(unsafe_code)]
+extern "C" fn die_by_abort(_: libc::c_int) {
+    // SAFETY: plain numbers and a set that sigemptyset initialises. All calls are async-signal-safe.
+    unsafe {
+        libc::signal(libc::SIGABRT, libc::SIG_DFL);
+        let mut abort = std::mem::zeroed();
+        libc::sigemptyset(&mut abort);
+        libc::sigaddset(&mut abort, libc::SIGABRT);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &abort, ptr::null_mut());
+        libc::raise(libc::SIGABRT);
+    }
+    // Only an ignored or blocked signal gets here, and it is neither.
+    exit_at_once(libc::SIGABRT + 128)
 }

@@ -2,6 +2,7 @@
 //! nothing but itself; hence no test harness. Arguments choose tests by a part of their names.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod abort;
 mod activation;
 mod cases;
 mod changes;
@@ -18,6 +19,7 @@ fn main() {
         Some("role-supervisor") => std::process::exit(roles::supervisor(&arguments[1..]).into()),
         Some("role-worker") => std::process::exit(roles::worker(&arguments[1])),
         Some("role-activated") => std::process::exit(activation::role()),
+        Some("role-hang") => std::process::exit(abort::role(&arguments[1])),
         Some("role-process") => std::process::exit(roles::process()),
         _ => run_tests(&arguments),
     }
@@ -27,6 +29,7 @@ fn run_tests(arguments: &[String]) {
     let chosen: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let tests = cases::all()
         .into_iter()
+        .chain(abort::all())
         .filter(|(name, _)| chosen.is_empty() || chosen.iter().any(|part| name.contains(*part)));
     if arguments.iter().any(|argument| argument == "--list") {
         tests.for_each(|(name, _)| println!("{name}: test"));
