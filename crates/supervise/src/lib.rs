@@ -10,6 +10,7 @@ pub mod frame;
 mod handover;
 mod lock;
 mod log_writer;
+mod metrics;
 mod moment;
 mod port_holder;
 mod run;
