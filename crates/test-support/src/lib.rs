@@ -11,6 +11,7 @@ mod load;
 mod places;
 mod postgres;
 pub mod process;
+pub mod prometheus;
 mod proxy;
 mod redis;
 mod resp;
