@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use supervise::worker_side::{Inherited, set_process_name};
+use supervise::worker_side::{Inherited, backtrace_on_abort, set_process_name};
 use tokio::runtime::LocalOptions;
 
 use crate::arguments::Arguments;
@@ -44,6 +44,7 @@ fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let inherited =
         inherited.ok_or_else(|| Failure::usage("no supervisor handed over a socket; start it with `supervisor up`"))?;
     set_process_name(&format!("worker {}", inherited.worker_id)).context("cannot set the name of the process")?;
+    backtrace_on_abort().context("cannot handle SIGABRT")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let report = runtime.context("cannot start the runtime")?.block_on(serve::serve(&settings, inherited))?;
     Ok(if report.cut == 0 { 0 } else { FAILED })

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use api::AppState;
+use api::{AppState, Dependencies, Metrics};
 use cache::Caches;
 use config::Settings;
 use edge::{Listener, Phase, Report, Server};
@@ -11,14 +11,17 @@ use rate_limit::Limiter;
 use redis_store::{RedisStore, Role};
 use store::{Schema, Store};
 use supervise::worker_side::Inherited;
-use telemetry::Registry;
-use tokio::sync::watch;
+use telemetry::{Combine, Registry};
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use crate::exit::Failure;
 use crate::link::Link;
 use crate::settings;
 use crate::signals::Signals;
+
+/// How many may wait for the metrics of all workers at a time.
+const METRICS_QUESTIONS: usize = 16;
 
 /// Serves until told to stop, and tells how the drain went.
 pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyhow::Result<Report> {
@@ -30,24 +33,30 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
         Server::new(settings::edge(settings, inherited.worker_id)?, &registry).map_err(Failure::configuration)?;
     let admin = Server::new(edge::Config::default(), &Registry::new()).map_err(Failure::configuration)?;
     let name = format!("w{}", inherited.worker_id);
+    // During a replacement a slot has two workers of one name, and still is one.
     registry
-        .gauge("bellwether_worker_info", "1, labelled with the worker that answers.", &[("worker", &name)])
+        .gauge_combined("bellwether_worker_info", "1 for every worker that runs.", &[("worker", &name)], Combine::Max)
         .set(1.0);
     let state = build(settings, &inherited, &registry, phases.clone()).await?;
 
     let link = match inherited.channel.take() {
-        Some(descriptor) => Some(Rc::new(Link::open(descriptor).await?)),
+        Some(descriptor) => Some(Rc::new(Link::open(descriptor, &registry).await?)),
         None => None,
     };
     let listeners = listeners(std::mem::take(&mut inherited.listeners))?;
     let admin_listeners = listeners_of_admin(&mut inherited)?;
-    let followers = Followers::start(signals, link.clone(), phase, &server);
+    let mut followers = Followers::default();
+    followers.add("signals", signals.follow(phase.clone()));
+    let metrics = match &link {
+        Some(link) => followers.follow(link, phase, &server, state.dependencies.clone()),
+        None => Metrics::Own(registry),
+    };
 
     inherited.notify("READY=1").context("cannot tell the supervisor that this worker is ready")?;
     tracing::info!(worker = inherited.worker_id, generation = inherited.generation, "Worker is ready");
     let (report, admin_report) = tokio::join!(
         server.serve(listeners, api::application(state), phases.clone()),
-        admin.serve(admin_listeners, api::admin_application(registry), phases),
+        admin.serve(admin_listeners, api::admin_application(metrics), phases),
     );
     let report = report.context("cannot serve")?;
     admin_report.context("cannot serve the admin listener")?;
@@ -88,12 +97,10 @@ async fn build(
     let caches = Caches::new(settings::cache(settings, inherited.workers), cache_redis.clone(), registry);
     Ok(AppState {
         catalogue: api::Catalogue::new(store.clone(), &caches),
+        dependencies: Dependencies::new(store, redis, cache_redis, limiter.clone()),
         limiter,
         announces_limits: !settings.rate_limit.headers.is_empty(),
         keys,
-        store,
-        redis,
-        cache_redis,
         phase,
         worker_id: inherited.worker_id,
         version: env!("CARGO_PKG_VERSION"),
@@ -110,22 +117,30 @@ fn listeners_of_admin(inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>
 }
 
 /// The tasks beside the server. They end with it.
+#[derive(Default)]
 struct Followers(Vec<tokio::task::JoinHandle<()>>);
 
 impl Followers {
-    fn start(signals: Signals, link: Option<Rc<Link>>, phase: watch::Sender<Phase>, server: &Server) -> Self {
-        let mut tasks = Vec::new();
-        if let Some(link) = link {
-            let (reporter, statistics) = (Rc::clone(&link), server.statistics());
-            tasks.push(spawn_local(logged(
-                "reports to the supervisor",
-                async move { reporter.report(statistics).await },
-            )));
-            let phase = phase.clone();
-            tasks.push(spawn_local(logged("orders of the supervisor", async move { link.obey(phase).await })));
-        }
-        tasks.push(spawn_local(logged("signals", signals.follow(phase))));
-        Self(tasks)
+    /// Starts everything that goes over the channel, and gives the way to ask for the metrics of all workers.
+    fn follow(
+        &mut self,
+        link: &Rc<Link>,
+        phase: watch::Sender<Phase>,
+        server: &Server,
+        dependencies: Dependencies,
+    ) -> Metrics {
+        let (questions, asked) = mpsc::channel(METRICS_QUESTIONS);
+        let (statistics, adoption) = (server.statistics(), server.adoption());
+        let [obeying, reporting, passing, telling] = std::array::from_fn(|_| Rc::clone(link));
+        self.add("orders of the supervisor", async move { obeying.obey(phase, adoption).await });
+        self.add("reports to the supervisor", async move { reporting.report(statistics).await });
+        self.add("questions to the supervisor", async move { passing.pass_on(asked).await });
+        self.add("the state of what it depends on", async move { telling.tell_of(dependencies).await });
+        Metrics::Shared(questions)
+    }
+
+    fn add(&mut self, what: &'static str, task: impl Future<Output = anyhow::Result<()>> + 'static) {
+        self.0.push(spawn_local(logged(what, task)));
     }
 }
 

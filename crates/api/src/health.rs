@@ -9,10 +9,11 @@ use edge::{DrainKind, Phase};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::dependencies::Works;
 use crate::state::AppState;
 
-/// The database gets this long to answer a health check; it is slow then, and a monitor wants to know now.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+/// However many monitors ask, the database is asked no more often than this.
+const DATABASE_AGE: Duration = Duration::from_secs(1);
 
 /// The paths of this module, which limits do not touch.
 pub(crate) const PATHS: [&str; 4] = ["/livez", "/readyz", "/up", "/health"];
@@ -36,15 +37,13 @@ pub(crate) async fn readyz(state: Data<AppState>, parameters: Query<ReadyParamet
     if parameters.verbose.is_none() {
         return plain(answer.body(format!("{word}\n")));
     }
-    let redis = connected(state.redis.is_connected());
+    let redis = connected(state.dependencies.is_connected());
     plain(answer.body(format!("{word}\nworker: w{}\nredis: {redis}\n", state.worker_id)))
 }
 
 /// What works, for monitors and people (draft-inadarei-api-health-check-06).
 pub(crate) async fn health(state: Data<AppState>) -> HttpResponse {
-    let redis = state.redis.is_connected() && state.limiter.is_exact();
-    let cache = state.cache_redis.is_connected();
-    let database = matches!(tokio::time::timeout(DATABASE_PATIENCE, state.store.ping()).await, Ok(Ok(())));
+    let Works { redis, cache, database } = state.dependencies.look(DATABASE_AGE).await;
     let status = match (database, redis && cache) {
         (false, _) => "fail",
         (true, false) => "warn",

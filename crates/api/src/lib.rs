@@ -3,6 +3,7 @@
 mod authentication;
 mod catalogue;
 mod conditional;
+mod dependencies;
 mod document;
 mod error;
 mod front;
@@ -15,5 +16,7 @@ mod routes;
 mod state;
 
 pub use catalogue::Catalogue;
+pub use dependencies::{Dependencies, Works};
+pub use metrics::{Metrics, own_metrics};
 pub use routes::{admin_application, application};
 pub use state::AppState;

@@ -10,6 +10,7 @@ use edge::Problem;
 
 use crate::error::ApiError;
 use crate::front::Front;
+use crate::metrics::Metrics;
 use crate::state::AppState;
 use crate::{health, metrics, products};
 
@@ -38,7 +39,7 @@ pub fn application(
 
 /// The admin listener's service: loopback only, so no limits.
 pub fn admin_application(
-    registry: telemetry::Registry,
+    metrics: Metrics,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -49,7 +50,7 @@ pub fn admin_application(
     >,
 > {
     App::new()
-        .app_data(Data::new(registry))
+        .app_data(Data::new(metrics))
         .service(read_only("/metrics", || web::to(metrics::show)))
         .default_service(web::to(not_found))
 }

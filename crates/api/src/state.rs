@@ -2,11 +2,10 @@
 
 use edge::Phase;
 use rate_limit::Limiter;
-use redis_store::RedisStore;
-use store::Store;
 use tokio::sync::watch;
 
 use crate::catalogue::Catalogue;
+use crate::dependencies::Dependencies;
 
 /// The handles of one worker.
 #[derive(Clone)]
@@ -19,12 +18,8 @@ pub struct AppState {
     pub announces_limits: bool,
     /// Verifies bearer tokens.
     pub keys: auth::Keys,
-    /// The database, for the health report.
-    pub store: Store,
-    /// Redis in its role for limits, for the health report.
-    pub redis: RedisStore,
-    /// Redis in its role for the cache, for the health report.
-    pub cache_redis: RedisStore,
+    /// What all of this depends on, for the health report.
+    pub dependencies: Dependencies,
     /// Whether the service is ending, which `/readyz` tells.
     pub phase: watch::Receiver<Phase>,
     /// The slot of this worker.

@@ -59,6 +59,11 @@ impl RedisStore {
         self.connection.connected().await;
     }
 
+    /// Where the server is, for people: without credentials.
+    pub fn address(&self) -> String {
+        self.config.url.to_string()
+    }
+
     /// Whether there is a connection now. One atomic read.
     pub fn is_connected(&self) -> bool {
         self.connection.is_connected()

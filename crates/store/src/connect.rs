@@ -39,6 +39,8 @@ pub(crate) struct Pools {
     pub(crate) writer: DatabaseConnection,
     /// As OpenTelemetry calls the database.
     pub(crate) system: &'static str,
+    /// Where it is, without credentials.
+    pub(crate) address: String,
 }
 
 pub(crate) async fn open(config: &Config) -> Result<Pools, Error> {
@@ -68,6 +70,7 @@ fn open_postgres(config: &Config) -> Result<Pools, Error> {
         .application_name("bellwether")
         .options([("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")])
         .disable_statement_logging();
+    let address = postgres_address(&options);
     let pool = pool_options(config.max_connections)
         .test_before_acquire(false)
         .before_acquire(|connection: &mut PgConnection, metadata| {
@@ -83,7 +86,15 @@ fn open_postgres(config: &Config) -> Result<Pools, Error> {
         })
         .connect_lazy_with(options);
     let writer = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-    Ok(Pools { reader: writer.clone(), writer, system: "postgresql" })
+    Ok(Pools { reader: writer.clone(), writer, system: "postgresql", address })
+}
+
+fn postgres_address(options: &PgConnectOptions) -> String {
+    let place = match options.get_socket() {
+        Some(directory) => directory.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    format!("postgres://{place}/{}", options.get_database().unwrap_or_default())
 }
 
 /// Rolls back a transaction that nobody owns any more.
@@ -124,6 +135,7 @@ async fn open_sqlite(config: &Config) -> Result<Pools, Error> {
         .pragma("wal_autocheckpoint", "1000")
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging();
+    let address = format!("sqlite://{}", options.get_filename().display());
     create_private_file(options.get_filename())?;
     switch_to_wal(&options).await?;
     let open_pool = |max_connections, options| {
@@ -136,6 +148,7 @@ async fn open_sqlite(config: &Config) -> Result<Pools, Error> {
         reader: open_pool(config.max_connections, options.clone().pragma("query_only", "ON")),
         writer: open_pool(1, options),
         system: "sqlite",
+        address,
     })
 }
 

@@ -33,6 +33,7 @@ struct Inner {
     reader: DatabaseConnection,
     writer: DatabaseConnection,
     metrics: Metrics,
+    address: String,
 }
 
 impl Store {
@@ -41,7 +42,7 @@ impl Store {
     pub async fn connect(config: &Config, registry: &Registry) -> Result<Self, Error> {
         let pools = connect::open(config).await?;
         let metrics = Metrics::new(registry, pools.system);
-        let inner = Inner { reader: pools.reader, writer: pools.writer, metrics };
+        let inner = Inner { reader: pools.reader, writer: pools.writer, metrics, address: pools.address };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -63,6 +64,11 @@ impl Store {
             row.map(|row| row.version).ok_or_else(|| DbErr::Type("the catalogue's version is missing".into()))
         };
         self.measured(Operation::ReadCatalogueVersion, work).await
+    }
+
+    /// Where the database is, for people: without credentials, and no URL to connect with.
+    pub fn address(&self) -> &str {
+        &self.inner.address
     }
 
     /// Whether the database answers; ends within seconds either way.

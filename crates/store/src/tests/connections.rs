@@ -34,6 +34,23 @@ async fn urls_that_cannot_work_are_refused_without_repeating_them() {
 }
 
 #[tokio::test]
+async fn an_address_tells_where_and_never_with_what() {
+    let sqlite = Database::sqlite();
+    assert_eq!(sqlite.open().await.address(), sqlite.url);
+    let addresses = [
+        (
+            "postgres://app:hunter2@db.example/shop?password=hunter2&application_name=x",
+            "postgres://db.example:5432/shop",
+        ),
+        ("postgres://app:hunter2@db.example:7000/shop", "postgres://db.example:7000/shop"),
+        ("postgres:///shop?host=/run/postgresql&user=app", "postgres:///run/postgresql/shop"),
+    ];
+    for (url, address) in addresses {
+        assert_eq!(open(url, 1).await.address(), address, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn the_files_of_sqlite_are_private_and_in_wal_mode() {
     let database = Database::sqlite();
     let store = database.seeded().await;
