@@ -1,6 +1,5 @@
 //! The harness: a real supervisor with real workers, started as its user would start it, in a directory and on ports of its own.
 
-use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -8,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +16,9 @@ use test_support::{Binaries, GuardedChild, Signal, eventually, free_port, proces
 
 /// How long a debug build may take to migrate, seed and become ready on a busy machine.
 pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// Every worker tells of itself once a second.
+const REPORTED_WITHIN: Duration = Duration::from_millis(1_300);
 
 /// What to start. The defaults are `supervisor up` with 2 workers, the small seed, a private Redis and no limits.
 pub(crate) struct Builder {
@@ -211,25 +213,26 @@ impl Cluster {
         list["items"].as_array().expect("a list has items").clone()
     }
 
-    /// The sum over all workers of every metric whose name with labels `is_meant` accepts.
+    /// The sum of every metric whose name with labels `is_meant` accepts, of all workers there are and were. A worker's figures
+    /// are up to a second old, unless it is the one that answers.
     pub(crate) fn total(&self, is_meant: impl Fn(&str) -> bool) -> f64 {
-        let mut by_worker = BTreeMap::new();
-        // The admin socket is shared: whoever is free answers, and says who it is.
-        eventually(Duration::from_secs(20), || {
-            let text = http::get_blocking(self.admin, "/metrics").expect("metrics are served").text();
-            let samples: Vec<(&str, f64)> = text
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .filter_map(|line| line.rsplit_once(' '))
-                .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
-                .collect();
-            let worker = samples.iter().find(|(name, _)| name.starts_with("bellwether_worker_info"));
-            let (worker, _) = worker.expect("a worker says who it is");
-            let sum: f64 = samples.iter().filter(|(name, _)| is_meant(name)).map(|(_, value)| value).sum();
-            by_worker.insert((*worker).to_owned(), sum);
-            by_worker.len() == self.wanted_workers()
-        });
-        by_worker.values().sum()
+        let text = self.metrics();
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        samples.filter(|(name, _)| is_meant(name)).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    }
+
+    /// As [`Cluster::total`], once every worker has told of everything that has happened before this call.
+    pub(crate) fn settled_total(&self, is_meant: impl Fn(&str) -> bool) -> f64 {
+        let asked = Instant::now();
+        eventually(Duration::from_secs(5), || asked.elapsed() > REPORTED_WITHIN);
+        self.total(is_meant)
+    }
+
+    /// What Prometheus would read.
+    pub(crate) fn metrics(&self) -> String {
+        let answer = http::get_blocking(self.admin, "/metrics").expect("metrics are served");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
     }
 
     /// Requests answered so far.
@@ -239,7 +242,7 @@ impl Cluster {
 
     /// Reads of one product that reached the database.
     pub(crate) fn product_reads(&self) -> f64 {
-        self.total(|name| {
+        self.settled_total(|name| {
             name.starts_with("db_client_operation_duration_seconds_count") && name.contains("\"product.find\"")
         })
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use supervise::status::{Description, Metric, WorkerStatus};
 
-use crate::figures::{ago, duration, folded, how_it_ended, known, latency, rate, size, state_color, state_name};
+use crate::figures::{ago, duration, folded, how_it_ended, known, latency, rate, size, state_color};
 use crate::output::Output;
 
 /// Of the left column, with the space behind it.
@@ -13,7 +13,7 @@ const LABEL_WIDTH: usize = 13;
 pub(crate) fn render(description: &Description, output: &Output, now: Timestamp) -> String {
     let Description { schema: _, worker, command, executable, user, listen, started_at, exits, metrics } = description;
     let mut page = Page { lines: Vec::new(), width: output.width.unwrap_or(usize::MAX) };
-    let state = state_name(worker.state);
+    let state = worker.state.name();
     let painted = if output.color { state_color(worker.state).paint(state) } else { state.to_owned() };
     page.row("worker", &format!("w{}", worker.id));
     page.list("state", vec![painted]);

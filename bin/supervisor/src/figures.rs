@@ -13,17 +13,6 @@ pub(crate) fn known<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), show)
 }
 
-pub(crate) fn state_name(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Draining => "draining",
-        State::Backoff => "backoff",
-        State::Broken => "broken",
-        State::Stopped => "stopped",
-    }
-}
-
 pub(crate) fn state_color(state: State) -> Color {
     match state {
         State::Ready => Color::Green,

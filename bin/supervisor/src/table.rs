@@ -9,7 +9,7 @@ use supervise::status::Status;
 
 pub(crate) use self::columns::{Column, Layout};
 pub(crate) use self::notes::{Note, ready_slots, reasons, surroundings};
-use crate::figures::{state_color, state_name};
+use crate::figures::state_color;
 use crate::output::Output;
 
 const UNICODE: TableStyle = TableStyle::new()
@@ -64,7 +64,7 @@ fn width_of(table: &Table) -> usize {
 /// Above the rows are the border, the titles and their border. No cell left of the state holds letters.
 fn color_states(lines: &mut [String], status: &Status) {
     for (line, worker) in lines.iter_mut().skip(3).zip(&status.workers) {
-        let name = state_name(worker.state);
+        let name = worker.state.name();
         *line = line.replacen(name, &state_color(worker.state).paint(name), 1);
     }
 }

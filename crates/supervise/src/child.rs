@@ -53,7 +53,7 @@ pub(crate) struct Executable {
 #[derive(Debug, Serialize, Deserialize)]
 enum Image {
     /// The file as it was when it was opened, whatever lies at its path now.
-    Pinned(#[serde(with = "crate::descriptor")] OwnedFd),
+    Pinned(#[serde(with = "crate::handover::descriptor")] OwnedFd),
     /// Scripts need a path: their interpreter cannot read a descriptor that is closed on exec.
     Path(CString),
 }

@@ -33,12 +33,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The control socket with everybody connected to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Clients {
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     listener: UnixListener,
     path: PathBuf,
     connections: Vec<Connection>,
     next_id: u64,
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     accept_after: Option<Instant>,
     lock: StateLock,
 }
@@ -75,11 +75,11 @@ pub(crate) enum Asked {
 struct Connection {
     id: ClientId,
     peer: Peer,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     stream: UnixStream,
     requests: Decoder<Request>,
     outgoing: Vec<u8>,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     last_heard: Instant,
     /// It has asked for something that takes its time.
     waits: bool,

@@ -356,11 +356,6 @@ impl Fleet {
         self.reload.is_some()
     }
 
-    /// A worker is being replaced, for whatever reason.
-    pub(crate) fn is_replacing(&self) -> bool {
-        self.in_hand.is_some()
-    }
-
     /// How often workers were replaced, by reason.
     pub(crate) fn replaced(&self) -> impl Iterator<Item = (Reason, u64)> {
         self.replaced.iter().map(|(reason, count)| (*reason, *count))

@@ -3,6 +3,9 @@
 //! The new program is rehearsed first, as a child that reads everything and touches nothing. A supervisor with the same
 //! arguments finds what it is handed in its environment.
 
+pub(crate) mod descriptor;
+pub(crate) mod moment;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,8 +15,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::child::{HANDOVER_VARIABLE, REHEARSAL_VARIABLE, sealed_settings, sys};
-use crate::{Error, descriptor};
 
 /// The format of what is handed over. A program that does not know it fails its rehearsal.
 const FORMAT: u32 = 1;

@@ -3,7 +3,6 @@
 mod child;
 mod clients;
 pub mod control;
-mod descriptor;
 mod error;
 mod fleet;
 pub mod frame;
@@ -11,7 +10,6 @@ mod handover;
 mod lock;
 mod log_writer;
 mod metrics;
-mod moment;
 mod port_holder;
 mod run;
 mod schedule;

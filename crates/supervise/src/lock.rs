@@ -12,7 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, descriptor};
+use crate::Error;
+use crate::handover::descriptor;
 
 const TRY_EVERY: Duration = Duration::from_millis(50);
 

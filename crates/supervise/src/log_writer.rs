@@ -46,13 +46,13 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LogWriter {
     settings: LogSettings,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     socket: OwnedFd,
     pid: i32,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     started: Instant,
     /// Set while no log-writer lives.
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     restart_at: Option<Instant>,
     /// It has closed its end, so there is nothing to wait for until the next one is started.
     hung_up: bool,
@@ -75,9 +75,9 @@ pub(crate) struct LogSettings {
 /// The ends of the pipes with what one process writes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pipes {
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     pub(crate) stdout: OwnedFd,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     pub(crate) stderr: OwnedFd,
 }
 

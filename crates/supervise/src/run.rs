@@ -34,6 +34,7 @@ use crate::control::{Reply, Scale};
 use crate::fleet::{Action, Event, Exit, Fleet, Part, Readiness, Rules, Unit};
 use crate::frame::{DrainKind, ToWorker};
 use crate::log_writer::{Author, LogSettings, LogWriter};
+use crate::metrics::Totals;
 use crate::sockets::Sockets;
 use crate::stats;
 use crate::status::{LastExit, State, Status};
@@ -147,6 +148,8 @@ impl Supervisor {
             manager: ServiceManager::from_environment(),
             host: Host::of_this_process(),
             cpus: affinity::cpus(),
+            totals: Totals::default(),
+            reloads: Reloads::default(),
             fleet,
             log,
             signals,
@@ -172,6 +175,15 @@ impl Supervisor {
     }
 }
 
+/// How reloads have ended so far.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+struct Reloads {
+    done: u64,
+    rolled_back: u64,
+    /// Nothing was changed, because what was asked for could not be.
+    refused: u64,
+}
+
 /// Everything a running supervisor has.
 struct Running<'a> {
     spec: Spec,
@@ -185,6 +197,9 @@ struct Running<'a> {
     host: Host,
     /// That workers may be bound to.
     cpus: Vec<usize>,
+    /// The metrics of all workers there were.
+    totals: Totals,
+    reloads: Reloads,
     fleet: Fleet,
     log: LogWriter,
     signals: Signals,
@@ -436,7 +451,8 @@ impl Running<'_> {
             match heard {
                 child::Heard::Event(event) => self.happen(event),
                 child::Heard::Remark(text) => self.say(&text),
-                child::Heard::Metrics { .. } | child::Heard::MetricsWanted { .. } => {}
+                child::Heard::Metrics { pid, snapshot } => self.totals.update(pid, snapshot),
+                child::Heard::MetricsWanted { pid, request } => self.show_metrics(pid, request),
             }
         }
     }
@@ -470,6 +486,7 @@ impl Running<'_> {
         self.take_note(last_words);
         let child = self.children.swap_remove(index);
         self.log.forget_source(child.pid);
+        self.totals.ended(child.pid);
         if let Unit::Worker(slot) = child.unit {
             self.remember_exit(slot, exit);
         }

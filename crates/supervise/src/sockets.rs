@@ -60,7 +60,7 @@ enum Listener {
         address: String,
         /// Ours to remove.
         path: Option<PathBuf>,
-        #[serde(with = "crate::descriptor")]
+        #[serde(with = "crate::handover::descriptor")]
         socket: OwnedFd,
     },
 }
@@ -68,7 +68,7 @@ enum Listener {
 #[derive(Debug, Serialize, Deserialize)]
 struct Admin {
     address: SocketAddr,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     socket: OwnedFd,
 }
 
@@ -76,7 +76,7 @@ struct Admin {
 struct Sharded {
     address: SocketAddr,
     /// By slot.
-    #[serde(with = "crate::descriptor::list")]
+    #[serde(with = "crate::handover::descriptor::list")]
     shards: Vec<OwnedFd>,
 }
 

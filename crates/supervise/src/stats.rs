@@ -17,7 +17,7 @@ pub(crate) struct ProcessSampler {
 /// Processor seconds used by a moment.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Sample {
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     at: Instant,
     cpu_seconds: f64,
 }

@@ -172,6 +172,24 @@ pub enum State {
     Stopped,
 }
 
+impl State {
+    /// Every one of them.
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Ready, Self::Draining, Self::Backoff, Self::Broken, Self::Stopped];
+
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Backoff => "backoff",
+            Self::Broken => "broken",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastExit {

@@ -4,7 +4,7 @@ use comfy_table::CellAlignment;
 use jiff::Timestamp;
 use supervise::status::{Status, WorkerStatus};
 
-use crate::figures::{duration, known, last_exit, latency, one_line, rate, size, state_name};
+use crate::figures::{duration, known, last_exit, latency, one_line, rate, size};
 
 /// A column: what stands above it, and what it shows of a worker.
 pub(crate) struct Column {
@@ -80,7 +80,7 @@ const COLUMNS: &[Column] = &[
     column("id", Layout::Mini, |worker, _| worker.id.to_string()),
     column("pid", Layout::Condensed, |worker, _| known(worker.pid, |pid| pid.to_string())),
     column("gen", Layout::Full, |worker, _| worker.generation.to_string()),
-    left(column(STATE, Layout::Mini, |worker, _| state_name(worker.state).to_owned())),
+    left(column(STATE, Layout::Mini, |worker, _| worker.state.name().to_owned())),
     Column { ascii_title: "rst", ..column("↺", Layout::Mini, |worker, _| worker.restarts.to_string()) },
     column("uptime", Layout::Condensed, |worker, _| known(worker.uptime_seconds, duration)),
     column("cpu", Layout::Mini, |worker, _| known(worker.cpu_percent, |percent| format!("{percent:.0}%"))),

@@ -6,7 +6,7 @@ use supervise::status::{
     DependencyStatus, HostStatus, ProcessStatus, State, Status, SupervisorState, SupervisorStatus, WorkerStatus,
 };
 
-use crate::figures::{duration, folded, one_line, size, state_color, state_name, supervisor_state_name};
+use crate::figures::{duration, folded, one_line, size, state_color, supervisor_state_name};
 use crate::output::Color;
 
 /// Of the lines of a note after its first.
@@ -115,7 +115,7 @@ fn dependencies(dependencies: &[DependencyStatus]) -> impl Iterator<Item = Note>
 }
 
 fn process(process: &ProcessStatus) -> Note {
-    let mut parts = vec![format!("process {} {}", process.name, state_name(process.state))];
+    let mut parts = vec![format!("process {} {}", process.name, process.state.name())];
     parts.extend(process.pid.map(|pid| format!("pid {pid}")));
     parts.extend(process.uptime_seconds.map(|seconds| format!("up {}", duration(seconds))));
     parts.push(format!("{} restarts", process.restarts));
@@ -125,7 +125,7 @@ fn process(process: &ProcessStatus) -> Note {
 fn reason_note(worker: &WorkerStatus, reason: &str) -> Note {
     let state = match worker.state {
         State::Backoff => "waiting",
-        state => state_name(state),
+        state => state.name(),
     };
     let sentence = format!("w{} is {state}: {}", worker.id, one_line(reason));
     Note::new(Some(state_color(worker.state)), vec![sentence])

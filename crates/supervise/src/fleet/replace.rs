@@ -14,7 +14,7 @@ pub(super) struct InHand {
     pub(super) slot: u32,
     pub(super) reason: Reason,
     /// Once the new worker is ready: when it has shown that it can be trusted.
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     pub(super) proven_at: Option<Instant>,
 }
 

@@ -29,17 +29,17 @@ pub(super) struct Slot {
     /// Failures in a row that count, see `Fleet::restart_wait`.
     pub(super) failures: u32,
     /// When the last failures happened that count for the breaker, the newest last.
-    #[serde(with = "crate::moment::list")]
+    #[serde(with = "crate::handover::moment::list")]
     pub(super) failed_at: VecDeque<Instant>,
     /// The breaker lets one attempt through.
     pub(super) half_open: bool,
     pub(super) restarts: u64,
     pub(super) first_attempt_ended: bool,
     /// Since the last ready process ended, for as long as that is tolerated in the steering.
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     pub(super) vacant_since: Option<Instant>,
     /// The slot gets no connections, though others do; what still waits at its shard is looked at then.
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     pub(super) adopt_at: Option<Instant>,
     /// The worker was not heard of for longer than it should be.
     pub(super) is_silent: bool,
@@ -53,7 +53,7 @@ pub(super) struct Slot {
 pub(super) enum Life {
     Stopped,
     Waiting {
-        #[serde(with = "crate::moment")]
+        #[serde(with = "crate::handover::moment")]
         until: Instant,
     },
     /// A spawn was asked for and its result is not known yet.
@@ -61,18 +61,18 @@ pub(super) enum Life {
     /// `condemned` once SIGKILL was sent.
     Starting {
         pid: i32,
-        #[serde(with = "crate::moment")]
+        #[serde(with = "crate::handover::moment")]
         since: Instant,
         condemned: bool,
     },
     Ready {
         pid: i32,
-        #[serde(with = "crate::moment")]
+        #[serde(with = "crate::handover::moment")]
         since: Instant,
     },
     /// Not started again before `retry_at`, or at all.
     Broken {
-        #[serde(with = "crate::moment::option")]
+        #[serde(with = "crate::handover::moment::option")]
         retry_at: Option<Instant>,
     },
 }
@@ -90,7 +90,7 @@ pub(super) struct Successor {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Signs {
     pub(super) readiness: Readiness,
-    #[serde(with = "crate::moment::option")]
+    #[serde(with = "crate::handover::moment::option")]
     pub(super) last_beat: Option<Instant>,
     /// Multiplies what a worker may do or age before it is replaced, so that not all come to it at once.
     pub(super) spread: f64,
@@ -100,7 +100,7 @@ pub(super) struct Signs {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Leaving {
     pub(super) pid: i32,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     pub(super) deadline: Instant,
     pub(super) killed: bool,
     /// Its end without a kill or an error is what was asked for.
@@ -111,7 +111,7 @@ pub(super) struct Leaving {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Replacement {
     pub(super) reason: Reason,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     pub(super) not_before: Instant,
 }
 
@@ -119,10 +119,10 @@ pub(super) struct Replacement {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Retiring {
     /// Whether anybody waits at its shard is asked then.
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     pub(super) look_at: Instant,
     /// It is told to end then, whoever waits.
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     pub(super) latest: Instant,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Child {
     pub(super) unit: Unit,
     pub(super) pid: i32,
     pub(super) generation: u32,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     pub(super) started: Instant,
     pub(super) started_at: Timestamp,
     /// The last it sent.
@@ -50,7 +50,7 @@ pub(super) struct Child {
     /// What it depends on, as it last said.
     pub(super) dependencies: Vec<Dependency>,
     pub(super) sampler: ProcessSampler,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     pub(super) notify: UnixDatagram,
     /// May speak for the process, besides root and the supervisor's own user.
     pub(super) trusted: Option<u32>,
@@ -60,7 +60,7 @@ pub(super) struct Child {
 /// The supervisor's end of the socket pair between it and one of our own workers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Channel {
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     stream: UnixStream,
     incoming: Decoder<FromWorker>,
     outgoing: Vec<u8>,

@@ -153,6 +153,7 @@ impl Running<'_> {
         self.manager.reloading();
         self.begin_reload(client, binary);
         if !self.is_reloading() {
+            self.reloads.refused += 1;
             // It was refused, and a service manager that has asked for it waits for its end.
             self.manager.ready();
         }
@@ -189,6 +190,10 @@ impl Running<'_> {
     }
 
     pub(super) fn end_reload(&mut self, client: Option<ClientId>, failure: Option<ReloadFailure>) {
+        match failure {
+            Some(_) => self.reloads.rolled_back += 1,
+            None => self.reloads.done += 1,
+        }
         let previous = self.previous.take();
         if let (Some(previous), true) = (previous, failure.is_some()) {
             (self.spec, self.binary) = (previous.spec, previous.binary);

@@ -45,7 +45,7 @@ pub(super) struct Version {
     /// Ours, so it gets the channel and the settings.
     own: bool,
     identity: Option<Identity>,
-    #[serde(with = "crate::descriptor")]
+    #[serde(with = "crate::handover::descriptor")]
     settings: OwnedFd,
     environment: Vec<(OsString, OsString)>,
     kill_timeout: Duration,

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::Running;
+use telemetry::{Combine, Family, Series, Snapshot, Value};
+
 use super::child::Child;
+use super::{Reloads, Running};
 use crate::fleet::{Part, Unit};
 use crate::status::{
     DESCRIBE_SCHEMA, DependencyStatus, Description, LastExit, ProcessStatus, SCHEMA, State, Status, SupervisorState,
@@ -39,6 +41,36 @@ impl Running<'_> {
         }
     }
 
+    /// Answers a worker that was asked for the metrics of all.
+    pub(super) fn show_metrics(&mut self, pid: i32, request: u64) {
+        // Too long an answer is none: the worker says so.
+        let Some(answer) = self.totals.answer(request, &self.own_metrics()) else { return };
+        if let Some(child) = self.children.iter_mut().find(|child| child.pid == pid) {
+            child.tell(&answer);
+        }
+    }
+
+    /// What the supervisor itself counts.
+    fn own_metrics(&self) -> Snapshot {
+        let states = State::ALL.map(|state| {
+            let in_state = |slot: &u32| self.fleet.state(Unit::Worker(*slot)) == state;
+            let count = (0..self.fleet.wanted()).filter(in_state).count();
+            series("state", state.name(), Value::Gauge(count as f64))
+        });
+        let replaced = self.fleet.replaced();
+        let restarts = replaced.map(|(reason, count)| series("reason", reason.label(), Value::Counter(count as f64)));
+        let Reloads { done, rolled_back, refused } = self.reloads;
+        let results = [("done", done), ("rolled_back", rolled_back), ("refused", refused)];
+        let reloads = results.map(|(result, count)| series("result", result, Value::Counter(count as f64)));
+        Snapshot {
+            families: vec![
+                family("bellwether_reloads_total", "Reloads, by how they ended.", reloads.into()),
+                family("bellwether_worker_restarts_total", "Workers replaced, by the reason.", restarts.collect()),
+                family("bellwether_workers", "Slots, by the state of the worker that counts.", states.into()),
+            ],
+        }
+    }
+
     /// One line for the service manager.
     pub(super) fn summary(&self) -> String {
         let is_ready = |child: &&Child| self.fleet.part(child.pid) == Some((Part::Serving, State::Ready));
@@ -68,7 +100,7 @@ impl Running<'_> {
             started_at: child.map(|child| format!("{:.0}", child.started_at)),
             listen: self.sockets.addresses(self.fleet.generation_of(Unit::Worker(slot))),
             exits: self.exits_of(slot).cloned().collect(),
-            metrics: Vec::new(),
+            metrics: child.map(|child| self.totals.of_worker(child.pid)).unwrap_or_default(),
         })
     }
 
@@ -157,6 +189,14 @@ impl Running<'_> {
         let serves = |child: &&Child| matches!(self.fleet.part(child.pid), Some((Part::Serving, _)));
         self.children.iter().filter(|child| child.unit == unit).find(serves)
     }
+}
+
+fn series(label: &str, value: &str, measured: Value) -> Series {
+    Series { labels: vec![(label.to_owned(), value.to_owned())], value: measured }
+}
+
+fn family(name: &str, help: &str, series: Vec<Series>) -> Family {
+    Family { name: name.to_owned(), help: help.to_owned(), combine: Combine::Sum, series }
 }
 
 /// To a tenth, which is as much as anybody reads.

@@ -16,13 +16,14 @@ use super::child::Child;
 use super::commands::code;
 use super::launcher::{Launcher, output_pipes};
 use super::signals::Signals;
-use super::{Holdings, Hooks, Running, SAMPLE_EVERY, kill_group, own_executable};
+use super::{Holdings, Hooks, Reloads, Running, SAMPLE_EVERY, kill_group, own_executable};
 use crate::child::{Executable, HANDOVER_VARIABLE, Launch, REHEARSAL_VARIABLE, sys};
 use crate::clients::{ClientId, Clients};
 use crate::control::Reply;
 use crate::fleet::{Exit, Fleet};
 use crate::handover::{Handover, Prepared};
 use crate::log_writer::{Author, LogWriter};
+use crate::metrics::Totals;
 use crate::sockets::Sockets;
 use crate::status::LastExit;
 use crate::system::{Host, ServiceManager, affinity};
@@ -58,11 +59,13 @@ struct Left<'a> {
     sockets: &'a Sockets,
     clients: &'a Clients,
     holdings: &'a Holdings,
+    totals: &'a Totals,
+    reloads: Reloads,
     fleet: &'a Fleet,
     log: &'a LogWriter,
     children: &'a [Child],
     exits: &'a [VecDeque<LastExit>],
-    #[serde(serialize_with = "crate::moment::serialize")]
+    #[serde(serialize_with = "crate::handover::moment::serialize")]
     started: &'a Instant,
     upgrade_for: Option<ClientId>,
 }
@@ -75,11 +78,13 @@ struct Found {
     sockets: Sockets,
     clients: Clients,
     holdings: Holdings,
+    totals: Totals,
+    reloads: Reloads,
     fleet: Fleet,
     log: LogWriter,
     children: Vec<Child>,
     exits: Vec<VecDeque<LastExit>>,
-    #[serde(with = "crate::moment")]
+    #[serde(with = "crate::handover::moment")]
     started: Instant,
     upgrade_for: Option<ClientId>,
 }
@@ -116,6 +121,8 @@ impl Resumed {
             sockets: found.sockets,
             clients: found.clients,
             holdings: found.holdings,
+            totals: found.totals,
+            reloads: found.reloads,
             manager: ServiceManager::from_environment(),
             host: Host::of_this_process(),
             cpus: affinity::cpus(),
@@ -221,6 +228,8 @@ impl Running<'_> {
             sockets: &self.sockets,
             clients: &self.clients,
             holdings: &self.holdings,
+            totals: &self.totals,
+            reloads: self.reloads,
             fleet: &self.fleet,
             log: &self.log,
             children: &self.children,

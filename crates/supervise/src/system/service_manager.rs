@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
+use crate::handover::moment::monotonic_microseconds;
 
 /// When a message that found no room is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -58,8 +58,7 @@ impl ServiceManager {
     /// A reload has begun; [`ServiceManager::ready`] is to follow, however it ends.
     pub fn reloading(&mut self) {
         // The manager compares it with the moment it asked for the reload.
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-        self.say(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+        self.say(format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()));
     }
 
     /// The end has begun.
@@ -217,8 +216,8 @@ mod tests {
 
         let (first, time) = reloading.split_once('\n').unwrap();
         assert_eq!(first, "RELOADING=1");
-        let told: u128 = time.strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_micros();
+        let told: u64 = time.strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
+        let now = monotonic_microseconds();
         assert!(told <= now && now - told < 60_000_000, "{told} is not a moment ago: {now}");
     }
 

@@ -119,7 +119,7 @@ proptest! {
         prop_assert!(world.running.len() <= wanted as usize, "{:?}", world.running);
         let steered = world.steered.last().cloned().unwrap_or_else(|| (0..workers).collect());
         prop_assert!(steered.iter().all(|slot| *slot < wanted), "{steered:?}");
-        prop_assert!(!world.fleet.is_replacing());
+        prop_assert!(world.fleet.in_hand.is_none());
         prop_assert!(world.fleet.waits.is_empty(), "somebody waits for ever");
     }
 }

@@ -72,11 +72,11 @@ mod tests {
 
     #[derive(Serialize, Deserialize)]
     struct Stored {
-        #[serde(with = "crate::moment")]
+        #[serde(with = "crate::handover::moment")]
         one: Instant,
-        #[serde(with = "crate::moment::option")]
+        #[serde(with = "crate::handover::moment::option")]
         other: Option<Instant>,
-        #[serde(with = "crate::moment::list")]
+        #[serde(with = "crate::handover::moment::list")]
         several: VecDeque<Instant>,
     }
 

@@ -51,7 +51,7 @@ pub(crate) mod list {
     /// One of them.
     #[derive(Serialize, Deserialize)]
     #[serde(transparent, bound(serialize = "T: AsFd", deserialize = "T: From<OwnedFd>"))]
-    struct One<T>(#[serde(with = "crate::descriptor")] T);
+    struct One<T>(#[serde(with = "crate::handover::descriptor")] T);
 
     pub(crate) fn serialize<T: AsFd, S: Serializer>(owners: &[T], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(owners.iter().map(|owner| One(owner.as_fd())))
