@@ -13,6 +13,10 @@ const KEPT_BYTES: usize = 1 << 20;
 /// The most lines that are kept.
 const KEPT_LINES: usize = 5_000;
 
+/// Of how many processes of one name lines are kept: the one before serves while its successor starts, and both may be gone
+/// when somebody asks.
+const KEPT_PROCESSES: usize = 3;
+
 /// A source's memory is given back when less than a part of it is in use, and it is more than this.
 const WORTH_GIVING_BACK: usize = 16 * 1024;
 
@@ -26,9 +30,10 @@ pub(super) struct Recent {
     next_number: u64,
 }
 
-/// The lines of all processes of one name, the newest last.
+/// The lines of one process, the newest last.
 struct Source {
     name: String,
+    pid: i32,
     text: VecDeque<u8>,
     lines: VecDeque<Line>,
 }
@@ -53,17 +58,29 @@ impl Recent {
     pub(super) fn push(&mut self, origin: &Rc<Origin>, time: Timestamp, line: &[u8]) {
         let number = self.next_number;
         self.next_number += 1;
-        let known = self.sources.iter().position(|source| source.name == origin.name());
-        let index = known.unwrap_or_else(|| {
-            self.sources.push(Source::new(origin.name()));
-            self.sources.len() - 1
-        });
+        let index = match self.sources.iter().position(|source| source.pid == origin.pid()) {
+            Some(known) => known,
+            None => self.add_source(origin),
+        };
         let source = &mut self.sources[index];
         source.text.extend(line);
         source.lines.push_back(Line { number, origin: Rc::clone(origin), time, bytes: line.len() });
         self.bytes += line.len();
         self.lines += 1;
         self.make_room();
+    }
+
+    /// Makes room for the lines of a new process at the expense of the oldest of its name.
+    fn add_source(&mut self, origin: &Origin) -> usize {
+        let mut namesakes = self.sources.iter().enumerate().filter(|(_, source)| source.name == origin.name());
+        let oldest = namesakes.next().map(|(index, _)| index);
+        if let Some(oldest) = oldest.filter(|_| namesakes.count() + 1 >= KEPT_PROCESSES) {
+            let gone = self.sources.remove(oldest);
+            self.bytes -= gone.text.len();
+            self.lines -= gone.lines.len();
+        }
+        self.sources.push(Source::new(origin));
+        self.sources.len() - 1
     }
 
     /// The last `count` lines, the newest last, of the source of this name, or of all.
@@ -95,8 +112,8 @@ impl Recent {
 }
 
 impl Source {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), text: VecDeque::new(), lines: VecDeque::new() }
+    fn new(origin: &Origin) -> Self {
+        Self { name: origin.name().to_owned(), pid: origin.pid(), text: VecDeque::new(), lines: VecDeque::new() }
     }
 
     /// Tells how much text is gone.
@@ -163,6 +180,25 @@ mod tests {
             recent.push(&talkative, Timestamp::UNIX_EPOCH, &[b'x'; 300]);
         }
         assert_eq!(texts(&recent.last(9, Some("w0"))), ["a last word"]);
+    }
+
+    #[test]
+    fn a_successor_is_heard_beside_its_talkative_predecessor_and_the_oldest_of_a_name_is_forgotten() {
+        let process = |pid| {
+            let author = Author::of(Unit::Worker(0), "w0".to_owned(), pid, pid as u32);
+            Rc::new(Origin::new(author, Some(Stream::Stdout)))
+        };
+        let mut recent = Recent::default();
+        recent.push(&process(2), Timestamp::UNIX_EPOCH, b"it cannot start");
+        for _ in 0..3 * KEPT_LINES {
+            recent.push(&process(1), Timestamp::UNIX_EPOCH, b"a request");
+        }
+        assert_eq!(texts(&recent.last_of_process(9, 2)), ["it cannot start"]);
+        recent.push(&process(3), Timestamp::UNIX_EPOCH, b"third");
+        recent.push(&process(4), Timestamp::UNIX_EPOCH, b"fourth");
+        assert!(recent.last_of_process(9, 2).is_empty());
+        assert_eq!(texts(&recent.last(3, Some("w0"))), ["a request", "third", "fourth"]);
+        assert_eq!(recent.lines, KEPT_LINES);
     }
 
     proptest! {
