@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what `--help` says about it.
 
+mod parse;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -83,7 +85,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     /// Set one key, as --set http.keep_alive=10s; repeatable
-    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = parse_set)]
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = parse::set)]
     pub(crate) set: Vec<Assignment>,
     /// Where the control socket and generated files live [default: .bellwether]
     #[arg(long, value_name = "DIR", global = true)]
@@ -342,7 +344,7 @@ pub(crate) struct Status {
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
     /// Which worker, as 0 or w0
-    #[arg(value_name = "ID", value_parser = parse_worker)]
+    #[arg(value_name = "ID", value_parser = parse::worker)]
     pub(crate) id: u32,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -351,7 +353,7 @@ pub(crate) struct Describe {
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// Of one only: 0 or w0, the name of a process, or supervisor
-    #[arg(value_name = "ID", value_parser = parse_source)]
+    #[arg(value_name = "ID", value_parser = parse::source)]
     pub(crate) source: Option<String>,
     /// Go on with what is written from now on
     #[arg(short, long)]
@@ -374,14 +376,14 @@ pub(crate) struct Reload {
 #[derive(Debug, Args)]
 pub(crate) struct Scale {
     /// So many, so many more (+N) or fewer (-N)
-    #[arg(value_name = "N", allow_hyphen_values = true, value_parser = parse_scale)]
+    #[arg(value_name = "N", allow_hyphen_values = true, value_parser = parse::scale)]
     pub(crate) to: supervise::control::Scale,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
     /// Which worker, as 0 or w0, or all
-    #[arg(value_name = "ID|all", value_parser = parse_workers)]
+    #[arg(value_name = "ID|all", value_parser = parse::workers)]
     pub(crate) which: WorkerChoice,
     /// Kill first instead of starting the successor first
     #[arg(long)]
@@ -512,37 +514,6 @@ pub(crate) struct WorkerBin {
     /// The worker's executable [default: the one beside this]
     #[arg(long, value_name = "PATH")]
     pub(crate) worker_bin: Option<PathBuf>,
-}
-
-fn parse_set(text: &str) -> Result<Assignment, String> {
-    Assignment::from_set(text).ok_or_else(|| "expected KEY=VALUE".to_owned())
-}
-
-fn parse_worker(text: &str) -> Result<u32, String> {
-    text.strip_prefix('w').unwrap_or(text).parse().map_err(|_| "expected a worker's number, such as 0 or w0".to_owned())
-}
-
-fn parse_workers(text: &str) -> Result<WorkerChoice, String> {
-    if text == "all" { Ok(WorkerChoice::All) } else { parse_worker(text).map(WorkerChoice::One) }
-}
-
-fn parse_source(text: &str) -> Result<String, String> {
-    Ok(text.parse::<u32>().map_or_else(|_| text.to_owned(), |id| format!("w{id}")))
-}
-
-fn parse_scale(text: &str) -> Result<supervise::control::Scale, String> {
-    use supervise::control::Scale as Change;
-    let wrong = |_| "expected a number of workers, as 4, +2 or -1".to_owned();
-    match text.strip_prefix(['+', '-']) {
-        Some(_) => text.parse().map(Change::By).map_err(wrong),
-        None => text.parse().map_err(wrong).and_then(|count: u32| {
-            if count == 0 {
-                Err("there is at least one worker; `stop` ends them all".to_owned())
-            } else {
-                Ok(Change::To(count))
-            }
-        }),
-    }
 }
 
 /// The name that a choice has on the command line.

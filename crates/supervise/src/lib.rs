@@ -25,6 +25,6 @@ pub use error::Error;
 pub use fleet::Outcome;
 pub use handover::Handover;
 pub use lock::StateLock;
-pub use run::{Hooks, Resumed, Supervisor};
+pub use run::{Hooks, OnReady, Respec, Resumed, Supervisor};
 pub use schedule::Schedule;
 pub use spec::{AuxiliaryProcess, ListenAddress, LogFiles, Program, Recycling, Spec};

@@ -5,41 +5,41 @@
 mod child;
 mod commands;
 mod launcher;
+mod processes;
 mod report;
 mod signals;
+mod start;
 mod upgrade;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use self::child::Child;
 use self::commands::{Farewell, Previous};
 use self::launcher::Launcher;
+use self::processes::kill_group;
 use self::signals::Signals;
+pub use self::start::{Hooks, OnReady, Respec, Supervisor};
 use self::upgrade::Rehearsal;
 pub use self::upgrade::Resumed;
-use crate::child::sys;
 use crate::clients::{ClientId, Clients};
 use crate::control::{Reply, Scale};
-use crate::fleet::{Action, Event, Exit, Fleet, Part, Readiness, Rules, Unit};
-use crate::frame::{DrainKind, ToWorker};
-use crate::log_writer::{Author, LogSettings, LogWriter};
+use crate::fleet::{Action, Event, Fleet};
+use crate::log_writer::LogWriter;
 use crate::metrics::Totals;
 use crate::sockets::Sockets;
 use crate::stats;
-use crate::status::{LastExit, State, Status};
-use crate::system::{ActivatedSocket, Host, PidFile, ServiceManager, affinity};
-use crate::{Error, Outcome, Program, Spec, StateLock};
+use crate::status::LastExit;
+use crate::system::{Host, PidFile, ServiceManager};
+use crate::{Outcome, Spec, StateLock};
 
 /// How often processor time and memory are looked up.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -51,128 +51,11 @@ const LAST_LINES_WITHIN: Duration = Duration::from_millis(1200);
 /// machine or its container was.
 const ASLEEP_AFTER: Duration = Duration::from_secs(2);
 
-/// Workers that report every second get no new connections after this long without a word.
-const SILENCE_TOLERATED: Duration = Duration::from_millis(1500);
-
-/// How many ends are remembered of each slot.
-const EXITS_KEPT: usize = 10;
-
-/// What a supervisor asks of whoever starts it.
-pub struct Hooks<'a> {
-    /// Called once, when all workers are ready for the first time; what it returns is written to stdout as it is.
-    pub on_ready: Box<dyn FnOnce(&Status) -> String + 'a>,
-    /// Called at each reload with the workers' executable, if one was named: what to run from now on, or what is wrong with
-    /// the configuration, for people.
-    pub respec: Box<dyn FnMut(Option<&Path>) -> Result<Spec, String> + 'a>,
-}
-
-impl fmt::Debug for Hooks<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").finish_non_exhaustive()
-    }
-}
-
-/// A supervisor that holds its sockets and locks and has started nothing yet.
-#[derive(Debug)]
-pub struct Supervisor {
-    spec: Spec,
-    launcher: Launcher,
-    sockets: Sockets,
-    clients: Clients,
-    holdings: Holdings,
-}
-
 /// What a supervisor holds for others to see, until its process ends.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Holdings {
     locks: Vec<StateLock>,
     pid_file: Option<PidFile>,
-}
-
-impl Supervisor {
-    /// Takes the control socket and all addresses and finds all programs, or fails without a trace.
-    ///
-    /// Connections queue from now on. Ordinary children may be run before [`Supervisor::run`]; they inherit nothing.
-    pub fn bind(mut spec: Spec) -> Result<Self, Error> {
-        spec.workers = spec.workers.max(1);
-        raise_descriptor_limit();
-        let launcher = Launcher::new(&spec)?;
-        let clients = Clients::bind(&spec.control_socket)?;
-        let sockets = match ActivatedSocket::from_environment().and_then(|sockets| Sockets::bind(&spec, sockets)) {
-            Ok(sockets) => sockets,
-            Err(error) => {
-                clients.abandon();
-                return Err(error);
-            }
-        };
-        Ok(Self { spec, launcher, sockets, clients, holdings: Holdings::default() })
-    }
-
-    /// Holds a lock until the process ends, whatever program it runs by then.
-    pub fn hold(&mut self, lock: StateLock) {
-        self.holdings.locks.push(lock);
-    }
-
-    /// Holds the pid file until the end.
-    pub fn hold_pid_file(&mut self, pid_file: PidFile) {
-        self.holdings.pid_file = Some(pid_file);
-    }
-
-    /// The addresses as they were bound, so never with port 0, in the order of [`Spec::listen`].
-    pub fn addresses(&self) -> Vec<String> {
-        self.sockets.addresses(crate::sockets::FIRST_GENERATION)
-    }
-
-    /// The address of the admin listener as it was bound.
-    pub fn admin_address(&self) -> Option<String> {
-        self.sockets.admin_address().map(|address| address.to_string())
-    }
-
-    /// Starts everything, keeps it alive, and returns when a signal or a command has ended it and nothing runs any more.
-    ///
-    /// Call it from the only thread of the process: it forks. Standard output belongs to the log-writer from now on.
-    pub fn run(self, hooks: Hooks<'_>) -> Result<Outcome, Error> {
-        let now = Instant::now();
-        let settings = LogSettings { json: self.spec.log_json, files: self.spec.log_files.clone() };
-        let log =
-            LogWriter::start(settings, now).map_err(|source| Error::System { what: "start the log-writer", source })?;
-        let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
-        let fleet = Fleet::new(rules(&self.spec), fastrand::Rng::new());
-        let mut running = Running {
-            spec: self.spec,
-            binary: None,
-            launcher: self.launcher,
-            sockets: self.sockets,
-            clients: self.clients,
-            holdings: self.holdings,
-            manager: ServiceManager::from_environment(),
-            host: Host::of_this_process(),
-            cpus: affinity::cpus(),
-            totals: Totals::default(),
-            reloads: Reloads::default(),
-            fleet,
-            log,
-            signals,
-            children: Vec::new(),
-            exits: Vec::new(),
-            started: now,
-            last_event: now,
-            next_sample: now + SAMPLE_EVERY,
-            next_in_schedule: None,
-            out_of_memory_kills: stats::out_of_memory_kills(),
-            on_ready: Some(hooks.on_ready),
-            respec: hooks.respec,
-            previous: None,
-            farewell: None,
-            reload_again: false,
-            rehearsal: None,
-            executable: own_executable(),
-            outcome: None,
-        };
-        running.log.line(&format!("supervisor {} (pid {}) starts", running.spec.version, nix::unistd::getpid()));
-        running.happen(Event::Start);
-        Ok(running.live())
-    }
 }
 
 /// How reloads have ended so far.
@@ -213,8 +96,8 @@ struct Running<'a> {
     next_in_schedule: Option<Timestamp>,
     /// The kernel's count when it was last looked up.
     out_of_memory_kills: Option<u64>,
-    on_ready: Option<Box<dyn FnOnce(&Status) -> String + 'a>>,
-    respec: Box<dyn FnMut(Option<&Path>) -> Result<Spec, String> + 'a>,
+    on_ready: Option<OnReady<'a>>,
+    respec: Respec<'a>,
     /// What is in force again should the reload under way fail.
     previous: Option<Previous>,
     /// A failed reload whose worker's last words are awaited.
@@ -362,51 +245,6 @@ impl Running<'_> {
         }
     }
 
-    fn spawn(&mut self, unit: Unit, generation: u32) -> Event {
-        match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
-            Ok((child, pipes)) => {
-                let pid = child.pid;
-                self.bind_to_processor(unit, pid);
-                self.log.add_source(Author::of(unit, self.fleet.name(unit), pid, generation), pipes);
-                self.children.push(child);
-                Event::Spawned { unit, pid }
-            }
-            Err(error) => Event::SpawnFailed { unit, reason: error.to_string() },
-        }
-    }
-
-    /// Our own workers are told why. SIGTERM means a stop to them, so a reload is a matter of the channel alone.
-    fn drain(&mut self, pid: i32, kind: DrainKind) {
-        let child = self.children.iter_mut().find(|child| child.pid == pid);
-        let told = child.is_some_and(|child| {
-            child.tell(&ToWorker::Drain { kind });
-            child.is_own()
-        });
-        if kind == DrainKind::Stop || !told {
-            // It may have ended a moment ago and wait to be reaped.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-    }
-
-    /// Hands the shards of `slot` at which somebody waits to one of our own workers that is well.
-    fn have_adopted(&mut self, slot: u32) {
-        for (shard, waiting) in self.sockets.waiting_at(slot) {
-            let fleet = &self.fleet;
-            let is_well = |child: &&mut Child| {
-                let serves = fleet.part(child.pid) == Some((Part::Serving, State::Ready));
-                serves && child.is_own() && child.unit != Unit::Worker(slot)
-            };
-            let mut well: Vec<_> = self.children.iter_mut().filter(is_well).collect();
-            // Not the same one each time: it may be about to be found silent, too.
-            let chosen = fastrand::usize(..well.len().max(1));
-            let Some(child) = well.get_mut(chosen) else { return };
-            if child.hand_over(shard) {
-                let taker = fleet.name(child.unit);
-                self.log.line(&format!("{taker} takes {waiting} connections that wait for w{slot}"));
-            }
-        }
-    }
-
     fn take_signals(&mut self) {
         for signal in self.signals.pending() {
             match signal {
@@ -434,73 +272,6 @@ impl Running<'_> {
         self.say(&format!("{cause}: workers finish what they have and end"));
         self.manager.stopping();
         self.happen(Event::Stop);
-    }
-
-    fn listen_to_children(&mut self, awake: &[Awake]) {
-        let mut heard = Vec::new();
-        for child in &mut self.children {
-            if awake.contains(&Awake::Child(child.pid)) {
-                child.hear(&mut heard);
-            }
-        }
-        self.take_note(heard);
-    }
-
-    fn take_note(&mut self, heard: Vec<child::Heard>) {
-        for heard in heard {
-            match heard {
-                child::Heard::Event(event) => self.happen(event),
-                child::Heard::Remark(text) => self.say(&text),
-                child::Heard::Metrics { pid, snapshot } => self.totals.update(pid, snapshot),
-                child::Heard::MetricsWanted { pid, request } => self.show_metrics(pid, request),
-            }
-        }
-    }
-
-    /// Takes every child that has ended. Strangers, adopted because this process is the first of its namespace, only go.
-    fn reap(&mut self, now: Instant) {
-        loop {
-            let children = &self.children;
-            let is_ours = |pid| children.iter().any(|child| child.pid == pid);
-            // What a worker started and left behind ends with it. Its id still names its group until it is reaped.
-            let ended = sys::reap(|pid| {
-                if is_ours(pid) {
-                    kill_group(pid)
-                }
-            });
-            let Some((pid, exit)) = ended else { return };
-            if pid == self.log.pid() {
-                self.log.died(now);
-            } else if self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.pid == pid) {
-                self.end_rehearsal(exit);
-            } else if let Some(index) = self.children.iter().position(|child| child.pid == pid) {
-                self.bury(index, exit);
-            }
-        }
-    }
-
-    fn bury(&mut self, index: usize, exit: Exit) {
-        let exit = self.cause_of(exit);
-        let mut last_words = Vec::new();
-        self.children[index].hear(&mut last_words);
-        self.take_note(last_words);
-        let child = self.children.swap_remove(index);
-        self.log.forget_source(child.pid);
-        self.totals.ended(child.pid);
-        if let Unit::Worker(slot) = child.unit {
-            self.remember_exit(slot, exit);
-        }
-        self.happen(Event::Exited { pid: child.pid, exit });
-    }
-
-    /// Tells the kernel's SIGKILL from somebody's.
-    fn cause_of(&mut self, exit: Exit) -> Exit {
-        if exit != Exit::Signal(Signal::SIGKILL as i32) {
-            return exit;
-        }
-        let before = self.out_of_memory_kills;
-        self.out_of_memory_kills = stats::out_of_memory_kills();
-        if self.out_of_memory_kills > before { Exit::OutOfMemory } else { exit }
     }
 
     fn sample(&mut self, now: Instant) {
@@ -545,24 +316,6 @@ impl Running<'_> {
 }
 
 impl Running<'_> {
-    fn remember_exit(&mut self, slot: u32, exit: Exit) {
-        let slots = self.fleet.slots() as usize;
-        self.exits.resize_with(slots, VecDeque::new);
-        let exits = &mut self.exits[slot as usize];
-        exits.push_back(last_exit(exit));
-        while exits.len() > EXITS_KEPT {
-            exits.pop_front();
-        }
-    }
-
-    fn bind_to_processor(&mut self, unit: Unit, pid: i32) {
-        let Unit::Worker(slot) = unit else { return };
-        let cpu = self.spec.cpu_affinity.then(|| affinity::cpu_of(slot, &self.cpus)).flatten();
-        if let Some(Err(error)) = cpu.map(|cpu| affinity::pin(pid, cpu)) {
-            self.say(&format!("w{slot} (pid {pid}) cannot be bound to a processor: {error}"));
-        }
-    }
-
     fn tell_service_manager(&mut self, now: Instant) {
         self.manager.watchdog(now);
         let summary = self.summary();
@@ -582,60 +335,6 @@ impl Running<'_> {
             self.happen(Event::Scheduled);
         }
     }
-}
-
-/// The numbers that `spec` gives the fleet.
-fn rules(spec: &Spec) -> Rules {
-    let is_own = matches!(spec.program, Program::Own { .. });
-    let alive = Readiness::SaidOrAlive(spec.min_uptime);
-    let processes = spec.processes.iter();
-    Rules {
-        workers: spec.workers,
-        worker_readiness: if is_own { Readiness::Said } else { alive },
-        processes: processes
-            .map(|process| (process.name.clone(), if process.notifies { Readiness::Said } else { alive }))
-            .collect(),
-        kill_timeout: spec.kill_timeout,
-        ready_timeout: spec.ready_timeout,
-        canary: spec.canary,
-        hang_timeout: spec.hang_timeout,
-        // Our own workers report every second.
-        silence_tolerated: is_own.then_some(SILENCE_TOLERATED),
-        max_memory: spec.recycling.max_memory,
-        max_requests: spec.recycling.max_requests,
-        max_age: spec.recycling.max_age,
-    }
-}
-
-/// Where this program lies, as it was found.
-fn own_executable() -> PathBuf {
-    let named = || std::env::args_os().next().unwrap_or_default().into();
-    std::env::current_exe().unwrap_or_else(|_| named())
-}
-
-/// Every connection costs a descriptor, and children inherit the limit.
-fn raise_descriptor_limit() {
-    // A limit that cannot be raised is lived with.
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// SIGKILL to a child and everything it started; to the child alone while it has not reached its own group yet.
-fn kill_group(pid: i32) {
-    let pid = Pid::from_raw(pid);
-    if killpg(pid, Signal::SIGKILL).is_err() {
-        let _ = kill(pid, Signal::SIGKILL);
-    }
-}
-
-fn last_exit(exit: Exit) -> LastExit {
-    let (code, signal) = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-        Exit::OutOfMemory => (None, Some(Signal::SIGKILL as i32)),
-    };
-    LastExit { code, signal, at: format!("{:.0}", Timestamp::now()) }
 }
 
 fn failed(outcome: Outcome, message: &str) -> Reply {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Running, rules};
+use super::Running;
+use super::start::rules;
 use crate::clients::{Asked, ClientId};
 use crate::control::{LogsWanted, Reply, Request, Scale};
 use crate::fleet::{Event, ReloadFailure, Unit};
