@@ -129,13 +129,9 @@ impl Launcher {
                 let (executable, own_environment) = &self.processes[index as usize];
                 environment.extend(own_environment.iter().cloned());
                 let (stdout, stderr) = (theirs.stdout.as_fd(), theirs.stderr.as_fd());
-                let inherited = Vec::new();
-                (
-                    Launch { executable, environment, identity: self.identity.as_ref(), stdout, stderr, inherited }
-                        .start()?,
-                    None,
-                    None,
-                )
+                let (identity, inherited) = (self.identity.as_ref(), Vec::new());
+                let pid = Launch { executable, environment, identity, stdout, stderr, inherited }.start()?;
+                (pid, None, identity.map(|identity| identity.uid))
             }
         };
         let child = Child {
