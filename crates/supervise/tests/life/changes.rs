@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(every_change_is_told_with_who_asked_for_it),
         named(clients_do_not_delay_the_reaping_of_a_child),
         named(the_first_process_of_a_namespace_reaps_a_thousand_orphans),
+        named(workers_are_bound_to_processors_only_when_that_is_wanted),
         named(another_program_takes_the_supervisors_place_and_nobody_notices),
         named(a_program_that_cannot_go_on_has_no_effect),
     ]
@@ -436,6 +437,22 @@ fn the_first_process_of_a_namespace_reaps_a_thousand_orphans() {
     };
     eventually("no zombie is left", || zombies() == 0);
     assert!(ask(&supervised.address, Duration::ZERO).is_ok());
+}
+
+fn workers_are_bound_to_processors_only_when_that_is_wanted() {
+    let allowed = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t").map(str::to_owned)).unwrap()
+    };
+    let own = allowed(std::process::id() as i32);
+    let supervised = Supervised::start(&["workers=2"]);
+    assert!(supervised.workers().into_iter().all(|pid| allowed(pid) == own));
+    let supervised = Supervised::start(&["workers=2", "cpu_affinity=yes"]);
+    let bound: Vec<_> = supervised.workers().into_iter().map(allowed).collect();
+    assert!(bound.iter().all(|cpu| cpu.parse::<u32>().is_ok()), "{bound:?}");
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert!(processors == 1 || bound[0] != bound[1], "{bound:?}");
+    assert_eq!(allowed(supervised.pid()), own, "the supervisor itself is not bound");
 }
 
 /// A supervisor whose program is a file of its own, so that it can be replaced.
