@@ -27,6 +27,7 @@ use self::commands::{Farewell, Previous};
 use self::launcher::Launcher;
 use self::processes::kill_group;
 use self::signals::Signals;
+use self::start::own_executable;
 pub use self::start::{Hooks, OnReady, Respec, Supervisor};
 use self::upgrade::Rehearsal;
 pub use self::upgrade::Resumed;
@@ -38,8 +39,8 @@ use crate::metrics::Totals;
 use crate::sockets::Sockets;
 use crate::stats;
 use crate::status::LastExit;
-use crate::system::{Host, PidFile, ServiceManager};
-use crate::{Outcome, Spec, StateLock};
+use crate::system::{Host, PidFile, ServiceManager, affinity};
+use crate::{Error, Outcome, Spec, StateLock};
 
 /// How often processor time and memory are looked up.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -69,27 +70,12 @@ struct Reloads {
 
 /// Everything a running supervisor has.
 struct Running<'a> {
-    spec: Spec,
-    /// The workers' executable, once a reload has named one.
-    binary: Option<PathBuf>,
-    launcher: Launcher,
-    sockets: Sockets,
-    clients: Clients,
-    holdings: Holdings,
+    state: DurableState,
+    signals: Signals,
     manager: ServiceManager,
     host: Host,
     /// That workers may be bound to.
     cpus: Vec<usize>,
-    /// The metrics of all workers there were.
-    totals: Totals,
-    reloads: Reloads,
-    fleet: Fleet,
-    log: LogWriter,
-    signals: Signals,
-    children: Vec<Child>,
-    /// By slot, the newest last.
-    exits: Vec<VecDeque<LastExit>>,
-    started: Instant,
     last_event: Instant,
     next_sample: Instant,
     /// When the schedule asks for new workers.
@@ -109,6 +95,57 @@ struct Running<'a> {
     /// Where this program lay when it was started, and where the one that takes its place will lie.
     executable: PathBuf,
     outcome: Option<Outcome>,
+}
+
+/// What a supervisor leaves to the program that takes its place.
+#[derive(Debug, Serialize, Deserialize)]
+struct DurableState {
+    spec: Spec,
+    /// The workers' executable, once a reload has named one.
+    binary: Option<PathBuf>,
+    launcher: Launcher,
+    sockets: Sockets,
+    clients: Clients,
+    holdings: Holdings,
+    /// The metrics of all workers there were.
+    totals: Totals,
+    reloads: Reloads,
+    fleet: Fleet,
+    log: LogWriter,
+    children: Vec<Child>,
+    /// By slot, the newest last.
+    exits: Vec<VecDeque<LastExit>>,
+    #[serde(with = "crate::handover::moment")]
+    started: Instant,
+    /// Who asked for the program that goes on.
+    upgrade_for: Option<ClientId>,
+}
+
+impl DurableState {
+    /// What runs with it.
+    fn run(self, hooks: Hooks<'_>) -> Result<Running<'_>, Error> {
+        let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
+        let now = Instant::now();
+        Ok(Running {
+            state: self,
+            signals,
+            manager: ServiceManager::from_environment(),
+            host: Host::of_this_process(),
+            cpus: affinity::cpus(),
+            last_event: now,
+            next_sample: now + SAMPLE_EVERY,
+            next_in_schedule: None,
+            out_of_memory_kills: stats::out_of_memory_kills(),
+            on_ready: Some(hooks.on_ready),
+            respec: hooks.respec,
+            previous: None,
+            farewell: None,
+            reload_again: false,
+            rehearsal: None,
+            executable: own_executable(),
+            outcome: None,
+        })
+    }
 }
 
 /// Who has something to be read, or room for something to be written.
@@ -136,13 +173,13 @@ impl Running<'_> {
             }
             self.listen_to_children(&awake);
             self.reap(now);
-            if awake.contains(&Awake::Clients) || self.clients.next_deadline().is_some_and(|due| now >= due) {
+            if awake.contains(&Awake::Clients) || self.state.clients.next_deadline().is_some_and(|due| now >= due) {
                 self.serve_clients(now);
             }
             self.sample(now);
             self.follow_schedule();
-            self.log.restart_if_due(now);
-            self.log.announce();
+            self.state.log.restart_if_due(now);
+            self.state.log.announce();
             if awake.contains(&Awake::Log) {
                 self.hear_last_words();
             }
@@ -157,19 +194,19 @@ impl Running<'_> {
     fn wait(&self) -> Vec<Awake> {
         let mut who = vec![Awake::Signals];
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(socket) = self.log.wants_room() {
+        if let Some(socket) = self.state.log.wants_room() {
             who.push(Awake::Log);
             watched.push(PollFd::new(socket, PollFlags::POLLOUT));
         }
-        if let Some(socket) = self.log.wants_to_read() {
+        if let Some(socket) = self.state.log.wants_to_read() {
             who.push(Awake::Log);
             watched.push(PollFd::new(socket, PollFlags::POLLIN));
         }
-        for (descriptor, flags) in self.clients.watched() {
+        for (descriptor, flags) in self.state.clients.watched() {
             who.push(Awake::Clients);
             watched.push(PollFd::new(descriptor, flags));
         }
-        for child in &self.children {
+        for child in &self.state.children {
             for (descriptor, flags) in child.watched() {
                 who.push(Awake::Child(child.pid));
                 watched.push(PollFd::new(descriptor, flags));
@@ -187,8 +224,8 @@ impl Running<'_> {
         let farewell = self.farewell.as_ref().map(|farewell| farewell.deadline);
         let rehearsal = self.rehearsal.as_ref().and_then(Rehearsal::deadline);
         let manager = self.manager.next_watchdog();
-        let others = [self.clients.next_deadline(), self.log.next_deadline(), farewell, rehearsal, manager];
-        let due = [self.fleet.next_deadline()].into_iter().chain(others);
+        let others = [self.state.clients.next_deadline(), self.state.log.next_deadline(), farewell, rehearsal, manager];
+        let due = [self.state.fleet.next_deadline()].into_iter().chain(others);
         let next = due.flatten().fold(self.next_sample, Instant::min);
         next.saturating_duration_since(Instant::now())
     }
@@ -202,7 +239,7 @@ impl Running<'_> {
         }
         self.last_event = now;
         while let Some(event) = events.pop_front() {
-            for action in self.fleet.on(event, Instant::now()) {
+            for action in self.state.fleet.on(event, Instant::now()) {
                 events.extend(self.act(action));
             }
         }
@@ -215,21 +252,21 @@ impl Running<'_> {
             Action::Abort { pid } => drop(kill(Pid::from_raw(pid), Signal::SIGABRT)),
             Action::Kill { pid } => kill_group(pid),
             Action::Steer(slots) => {
-                if let Err(error) = self.sockets.steer(&slots) {
+                if let Err(error) = self.state.sockets.steer(&slots) {
                     self.say(&format!("connections cannot be steered to the ready workers: {error}"));
                 }
             }
             Action::LookAtQueue { slot } => {
-                let length = self.sockets.waiting_at(slot).iter().map(|(_, length)| length).sum();
+                let length = self.state.sockets.waiting_at(slot).iter().map(|(_, length)| length).sum();
                 return Some(Event::Queue { slot, length });
             }
             Action::Adopt { slot } => self.have_adopted(slot),
             Action::AllReady => self.announce_ready(),
-            Action::CloseListeners => self.sockets.close(),
+            Action::CloseListeners => self.state.sockets.close(),
             Action::Log(text) => self.say(&text),
-            Action::Done { ticket } => self.clients.conclude(ClientId(ticket), &Reply::Done),
+            Action::Done { ticket } => self.state.clients.conclude(ClientId(ticket), &Reply::Done),
             Action::Failed { ticket, message } => {
-                self.clients.conclude(ClientId(ticket), &Reply::Failed { code: 1, message });
+                self.state.clients.conclude(ClientId(ticket), &Reply::Failed { code: 1, message });
             }
             Action::ReloadEnded { ticket, failure } => self.end_reload(ticket.map(ClientId), failure),
             Action::End(outcome) => self.outcome = Some(outcome),
@@ -241,7 +278,7 @@ impl Running<'_> {
         self.manager.ready();
         let status = self.status();
         if let Some(on_ready) = self.on_ready.take() {
-            self.log.verbatim(&on_ready(&status));
+            self.state.log.verbatim(&on_ready(&status));
         }
     }
 
@@ -249,7 +286,7 @@ impl Running<'_> {
         for signal in self.signals.pending() {
             match signal {
                 Signal::SIGTERM | Signal::SIGQUIT => self.stop(signal.as_str()),
-                Signal::SIGINT if self.fleet.is_stopping() => {
+                Signal::SIGINT if self.state.fleet.is_stopping() => {
                     self.say("SIGINT again: everything ends at once");
                     self.happen(Event::StopNow);
                 }
@@ -258,9 +295,9 @@ impl Running<'_> {
                 Signal::SIGUSR2 => self.begin_upgrade(None),
                 Signal::SIGTTIN => self.scale(None, Scale::By(1)),
                 Signal::SIGTTOU => self.scale(None, Scale::By(-1)),
-                Signal::SIGUSR1 if self.log.has_files() => {
+                Signal::SIGUSR1 if self.state.log.has_files() => {
                     self.say("SIGUSR1: log files are opened anew");
-                    self.log.reopen();
+                    self.state.log.reopen();
                 }
                 Signal::SIGCHLD | Signal::SIGWINCH => {}
                 signal => self.say(&format!("{signal} changes nothing: {}", signals::why_ignored(signal))),
@@ -280,7 +317,7 @@ impl Running<'_> {
         }
         self.next_sample = now + SAMPLE_EVERY;
         let mut used = Vec::new();
-        for child in &mut self.children {
+        for child in &mut self.state.children {
             child.sampler.sample(child.pid, now);
             let rss_bytes = child.sampler.usage().rss_bytes;
             let requests = child.statistics.map(|statistics| statistics.requests_total);
@@ -293,25 +330,25 @@ impl Running<'_> {
 
     /// Tells the log, and everybody who waits for the end.
     fn say(&mut self, text: &str) {
-        self.log.line(text);
-        self.clients.tell_waiting(&Reply::Progress(text.to_owned()));
+        self.state.log.line(text);
+        self.state.clients.tell_waiting(&Reply::Progress(text.to_owned()));
     }
 
     fn leave(mut self, outcome: Outcome) {
-        self.sockets.close();
-        self.log.line("everything has ended");
-        self.log.finish(LAST_LINES_WITHIN);
+        self.state.sockets.close();
+        self.state.log.line("everything has ended");
+        self.state.log.finish(LAST_LINES_WITHIN);
         let last_word = match outcome {
             Outcome::Clean => Reply::Done,
             Outcome::Cut => failed(outcome, "requests were cut"),
             Outcome::NeverReady => failed(outcome, "no worker was ever ready"),
             Outcome::Misconfigured => failed(outcome, "no worker could run with this configuration"),
         };
-        drop(self.holdings.pid_file);
-        self.clients.tell_waiting(&last_word);
-        self.clients.leave();
+        drop(self.state.holdings.pid_file);
+        self.state.clients.tell_waiting(&last_word);
+        self.state.clients.leave();
         // Given up with the process: whoever waits for them may start the next supervisor, and must not meet this one.
-        std::mem::forget(self.holdings.locks);
+        std::mem::forget(self.state.holdings.locks);
     }
 }
 
@@ -324,7 +361,7 @@ impl Running<'_> {
 
     /// Finds out when the schedule asks for new workers next.
     fn plan_schedule(&mut self) {
-        let schedule = self.spec.recycling.schedule.as_ref();
+        let schedule = self.state.spec.recycling.schedule.as_ref();
         self.next_in_schedule = schedule.and_then(|schedule| schedule.next_after(Timestamp::now()));
     }
 

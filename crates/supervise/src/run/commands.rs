@@ -44,14 +44,16 @@ pub(super) struct Farewell {
 
 impl Running<'_> {
     pub(super) fn serve_clients(&mut self, now: Instant) {
-        for asked in self.clients.turn(now) {
+        for asked in self.state.clients.turn(now) {
             match asked {
                 Asked::Request(client, request) => self.serve(client, request),
                 Asked::Nonsense(client) => {
-                    let message = format!("supervisor {} does not know this request", self.spec.version);
-                    self.clients.reply(client, &Reply::Failed { code: code::USAGE, message });
+                    let message = format!("supervisor {} does not know this request", self.state.spec.version);
+                    self.state.clients.reply(client, &Reply::Failed { code: code::USAGE, message });
                 }
-                Asked::Refused(peer) => self.log.line(&format!("audit: {peer} was refused at the control socket")),
+                Asked::Refused(peer) => {
+                    self.state.log.line(&format!("audit: {peer} was refused at the control socket"))
+                }
             }
         }
     }
@@ -59,19 +61,20 @@ impl Running<'_> {
     fn serve(&mut self, client: ClientId, request: Request) {
         match request {
             Request::Ping => {
-                let pong = Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.spec.version.clone() };
-                self.clients.reply(client, &pong);
+                let pong =
+                    Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.state.spec.version.clone() };
+                self.state.clients.reply(client, &pong);
             }
             Request::Status => {
                 let status = Reply::Status(Box::new(self.status()));
-                self.clients.reply(client, &status);
+                self.state.clients.reply(client, &status);
             }
             Request::Describe { id } => {
                 let reply = match self.description(id) {
                     Some(description) => Reply::Description(Box::new(description)),
                     None => Reply::Failed { code: code::FAILED, message: format!("there is no worker w{id}") },
                 };
-                self.clients.reply(client, &reply);
+                self.state.clients.reply(client, &reply);
             }
             Request::Logs(wanted) => self.show_log(client, &wanted),
             request => self.change(client, request),
@@ -83,31 +86,31 @@ impl Running<'_> {
         if let Some(name) = wanted.source.as_deref().filter(|name| !self.writes_log(name)) {
             return self.refuse(client, code::FAILED, &format!("there is neither a worker nor a process {name}"));
         }
-        match self.clients.connection(client).map(|connection| self.log.hand_over(connection, wanted)) {
-            Some(Ok(())) => self.clients.forget(client),
+        match self.state.clients.connection(client).map(|connection| self.state.log.hand_over(connection, wanted)) {
+            Some(Ok(())) => self.state.clients.forget(client),
             _ => self.refuse(client, code::BUSY, "the log cannot be read at the moment, try again"),
         }
     }
 
     fn writes_log(&self, name: &str) -> bool {
-        let workers = (0..self.fleet.slots()).map(Unit::Worker);
-        let processes = (0..self.spec.processes.len() as u32).map(Unit::Process);
-        name == "supervisor" || workers.chain(processes).any(|unit| self.fleet.name(unit) == name)
+        let workers = (0..self.state.fleet.slots()).map(Unit::Worker);
+        let processes = (0..self.state.spec.processes.len() as u32).map(Unit::Process);
+        name == "supervisor" || workers.chain(processes).any(|unit| self.state.fleet.name(unit) == name)
     }
 
     /// Requests that change something are told to the log with who asked.
     fn change(&mut self, client: ClientId, request: Request) {
-        if let Some(peer) = self.clients.peer(client) {
-            self.log.line(&format!("audit: {peer} asks for {}", in_words(&request)));
+        if let Some(peer) = self.state.clients.peer(client) {
+            self.state.log.line(&format!("audit: {peer} asks for {}", in_words(&request)));
         }
-        self.clients.keep(client);
+        self.state.clients.keep(client);
         match request {
             Request::Stop { now: true } => {
                 self.say("told to end at once");
                 self.happen(Event::StopNow);
             }
             Request::Stop { now: false } => self.stop("told to stop"),
-            _ if self.fleet.is_stopping() => self.refuse(client, code::BUSY, "the supervisor is about to end"),
+            _ if self.state.fleet.is_stopping() => self.refuse(client, code::BUSY, "the supervisor is about to end"),
             Request::Reload { binary } => self.reload(Some(client), binary),
             Request::Scale(scale) => self.scale(Some(client), scale),
             Request::Restart { .. } if self.is_reloading() => self.refuse(client, code::BUSY, "a reload is under way"),
@@ -122,13 +125,13 @@ impl Running<'_> {
     pub(super) fn scale(&mut self, client: Option<ClientId>, scale: Scale) {
         let to = match scale {
             Scale::To(count) => count,
-            Scale::By(difference) => self.fleet.wanted().saturating_add_signed(difference),
+            Scale::By(difference) => self.state.fleet.wanted().saturating_add_signed(difference),
         };
         if self.is_reloading() {
             self.refuse_or_say(client, code::BUSY, "a reload is under way; the number of workers stays");
         } else if to > MOST_WORKERS {
             self.refuse_or_say(client, code::USAGE, &format!("there are at most {MOST_WORKERS} workers"));
-        } else if let Err(error) = self.sockets.grow(to) {
+        } else if let Err(error) = self.state.sockets.grow(to) {
             self.refuse_or_say(client, error.exit_code(), &error.to_string());
         } else {
             self.happen(Event::Scale { ticket: client.map(|client| client.0), scale });
@@ -137,7 +140,7 @@ impl Running<'_> {
 
     /// Signals that come while a reload is under way are one more reload, whatever their number.
     pub(super) fn reload_by_signal(&mut self) {
-        if self.fleet.is_stopping() {
+        if self.state.fleet.is_stopping() {
             return;
         }
         if self.is_reloading() {
@@ -154,7 +157,7 @@ impl Running<'_> {
         self.manager.reloading();
         self.begin_reload(client, binary);
         if !self.is_reloading() {
-            self.reloads.refused += 1;
+            self.state.reloads.refused += 1;
             // It was refused, and a service manager that has asked for it waits for its end.
             self.manager.ready();
         }
@@ -162,52 +165,53 @@ impl Running<'_> {
 
     /// Validates everything that can be validated before anything changes.
     fn begin_reload(&mut self, client: Option<ClientId>, binary: Option<PathBuf>) {
-        if binary.is_some() && matches!(self.spec.program, Program::Foreign { .. }) {
+        if binary.is_some() && matches!(self.state.spec.program, Program::Foreign { .. }) {
             return self.refuse_or_say(client, code::USAGE, "only our own workers have another executable");
         }
-        let binary = binary.or_else(|| self.binary.clone());
+        let binary = binary.or_else(|| self.state.binary.clone());
         let mut spec = match (self.respec)(binary.as_deref()) {
             Ok(spec) => spec,
             Err(problems) => return self.refuse_or_say(client, code::MISCONFIGURED, &problems),
         };
         spec.workers = spec.workers.max(1);
-        let generation = self.fleet.next_generation();
-        let prepared = self
+        let generation = self.state.fleet.next_generation();
+        let state = &mut self.state;
+        let prepared = state
             .sockets
             .prepare(generation, &spec.listen)
-            .and_then(|()| self.launcher.prepare(generation, &spec))
-            .and_then(|()| self.sockets.grow(spec.workers));
+            .and_then(|()| state.launcher.prepare(generation, &spec))
+            .and_then(|()| state.sockets.grow(spec.workers));
         if let Err(error) = prepared {
             self.keep_only_what_serves();
             return self.refuse_or_say(client, error.exit_code(), &error.to_string());
         }
-        if let Err(error) = self.sockets.steer(self.fleet.steered()) {
+        if let Err(error) = self.state.sockets.steer(self.state.fleet.steered()) {
             self.say(&format!("connections cannot be steered to the ready workers: {error}"));
         }
         let rules = Box::new(rules(&spec));
-        let spec = std::mem::replace(&mut self.spec, spec);
-        self.previous = Some(Previous { spec, binary: std::mem::replace(&mut self.binary, binary) });
+        let spec = std::mem::replace(&mut self.state.spec, spec);
+        self.previous = Some(Previous { spec, binary: std::mem::replace(&mut self.state.binary, binary) });
         self.happen(Event::Reload { ticket: client.map(|client| client.0), rules });
     }
 
     pub(super) fn end_reload(&mut self, client: Option<ClientId>, failure: Option<ReloadFailure>) {
         match failure {
-            Some(_) => self.reloads.rolled_back += 1,
-            None => self.reloads.done += 1,
+            Some(_) => self.state.reloads.rolled_back += 1,
+            None => self.state.reloads.done += 1,
         }
         let previous = self.previous.take();
         if let (Some(previous), true) = (previous, failure.is_some()) {
-            (self.spec, self.binary) = (previous.spec, previous.binary);
+            (self.state.spec, self.state.binary) = (previous.spec, previous.binary);
         }
         self.keep_only_what_serves();
         self.plan_schedule();
         self.manager.ready();
         match (client, failure) {
-            (Some(client), None) => self.clients.conclude(client, &Reply::Done),
+            (Some(client), None) => self.state.clients.conclude(client, &Reply::Done),
             (Some(client), Some(ReloadFailure { message, pid })) => {
                 let deadline = Instant::now() + LAST_WORDS_WITHIN;
                 if let Some(pid) = pid {
-                    self.log.tail(pid, LAST_WORDS);
+                    self.state.log.tail(pid, LAST_WORDS);
                 }
                 self.farewell = Some(Farewell { client, message, pid: pid.unwrap_or_default(), deadline });
             }
@@ -217,15 +221,15 @@ impl Running<'_> {
     }
 
     fn keep_only_what_serves(&mut self) {
-        let generation = self.fleet.generation();
-        self.sockets.keep_only(generation);
-        self.launcher.keep_only(generation);
+        let generation = self.state.fleet.generation();
+        self.state.sockets.keep_only(generation);
+        self.state.launcher.keep_only(generation);
     }
 
     /// A failed reload is told with what its worker wrote last.
     pub(super) fn hear_last_words(&mut self) {
         let now = Instant::now();
-        for tail in self.log.take_answers() {
+        for tail in self.state.log.take_answers() {
             if let Some(farewell) = self.farewell.as_mut().filter(|farewell| farewell.pid == tail.pid) {
                 for line in &tail.lines {
                     farewell.message.push_str("\n  ");
@@ -242,14 +246,14 @@ impl Running<'_> {
             return;
         }
         if let Some(Farewell { client, message, .. }) = self.farewell.take() {
-            self.clients.conclude(client, &Reply::Failed { code: code::ROLLED_BACK, message });
+            self.state.clients.conclude(client, &Reply::Failed { code: code::ROLLED_BACK, message });
         }
         self.reload_again_if_wanted();
     }
 
     /// A reload is over when its client knows.
     pub(super) fn is_reloading(&self) -> bool {
-        self.fleet.is_reloading() || self.farewell.is_some()
+        self.state.fleet.is_reloading() || self.farewell.is_some()
     }
 
     fn reload_again_if_wanted(&mut self) {
@@ -267,7 +271,7 @@ impl Running<'_> {
     }
 
     fn refuse(&mut self, client: ClientId, code: u8, message: &str) {
-        self.clients.conclude(client, &Reply::Failed { code, message: message.to_owned() });
+        self.state.clients.conclude(client, &Reply::Failed { code, message: message.to_owned() });
     }
 }
 

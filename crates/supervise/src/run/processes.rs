@@ -22,12 +22,12 @@ const EXITS_KEPT: usize = 10;
 
 impl Running<'_> {
     pub(super) fn spawn(&mut self, unit: Unit, generation: u32) -> Event {
-        match self.launcher.start(unit, generation, self.fleet.wanted(), &self.sockets) {
+        match self.state.launcher.start(unit, generation, self.state.fleet.wanted(), &self.state.sockets) {
             Ok((child, pipes)) => {
                 let pid = child.pid;
                 self.bind_to_processor(unit, pid);
-                self.log.add_source(Author::of(unit, self.fleet.name(unit), pid, generation), pipes);
-                self.children.push(child);
+                self.state.log.add_source(Author::of(unit, self.state.fleet.name(unit), pid, generation), pipes);
+                self.state.children.push(child);
                 Event::Spawned { unit, pid }
             }
             Err(error) => Event::SpawnFailed { unit, reason: error.to_string() },
@@ -36,7 +36,7 @@ impl Running<'_> {
 
     /// Our own workers are told why. SIGTERM means a stop to them, so a reload is a matter of the channel alone.
     pub(super) fn drain(&mut self, pid: i32, kind: DrainKind) {
-        let child = self.children.iter_mut().find(|child| child.pid == pid);
+        let child = self.state.children.iter_mut().find(|child| child.pid == pid);
         let told = child.is_some_and(|child| {
             child.tell(&ToWorker::Drain { kind });
             child.is_own()
@@ -49,26 +49,26 @@ impl Running<'_> {
 
     /// Hands the shards of `slot` at which somebody waits to one of our own workers that is well.
     pub(super) fn have_adopted(&mut self, slot: u32) {
-        for (shard, waiting) in self.sockets.waiting_at(slot) {
-            let fleet = &self.fleet;
+        for (shard, waiting) in self.state.sockets.waiting_at(slot) {
+            let fleet = &self.state.fleet;
             let is_well = |child: &&mut Child| {
                 let serves = fleet.part(child.pid) == Some((Part::Serving, State::Ready));
                 serves && child.is_own() && child.unit != Unit::Worker(slot)
             };
-            let mut well: Vec<_> = self.children.iter_mut().filter(is_well).collect();
+            let mut well: Vec<_> = self.state.children.iter_mut().filter(is_well).collect();
             // Not the same one each time: it may be about to be found silent, too.
             let chosen = fastrand::usize(..well.len().max(1));
             let Some(child) = well.get_mut(chosen) else { return };
             if child.hand_over(shard) {
                 let taker = fleet.name(child.unit);
-                self.log.line(&format!("{taker} takes {waiting} connections that wait for w{slot}"));
+                self.state.log.line(&format!("{taker} takes {waiting} connections that wait for w{slot}"));
             }
         }
     }
 
     pub(super) fn listen_to_children(&mut self, awake: &[Awake]) {
         let mut heard = Vec::new();
-        for child in &mut self.children {
+        for child in &mut self.state.children {
             if awake.contains(&Awake::Child(child.pid)) {
                 child.hear(&mut heard);
             }
@@ -81,7 +81,7 @@ impl Running<'_> {
             match heard {
                 Heard::Event(event) => self.happen(event),
                 Heard::Remark(text) => self.say(&text),
-                Heard::Metrics { pid, snapshot } => self.totals.update(pid, snapshot),
+                Heard::Metrics { pid, snapshot } => self.state.totals.update(pid, snapshot),
                 Heard::MetricsWanted { pid, request } => self.show_metrics(pid, request),
             }
         }
@@ -90,7 +90,7 @@ impl Running<'_> {
     /// Takes every child that has ended. Strangers, adopted because this process is the first of its namespace, only go.
     pub(super) fn reap(&mut self, now: Instant) {
         loop {
-            let children = &self.children;
+            let children = &self.state.children;
             let is_ours = |pid| children.iter().any(|child| child.pid == pid);
             // What a worker started and left behind ends with it. Its id still names its group until it is reaped.
             let ended = sys::reap(|pid| {
@@ -99,11 +99,11 @@ impl Running<'_> {
                 }
             });
             let Some((pid, exit)) = ended else { return };
-            if pid == self.log.pid() {
-                self.log.died(now);
+            if pid == self.state.log.pid() {
+                self.state.log.died(now);
             } else if self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.pid == pid) {
                 self.end_rehearsal(exit);
-            } else if let Some(index) = self.children.iter().position(|child| child.pid == pid) {
+            } else if let Some(index) = self.state.children.iter().position(|child| child.pid == pid) {
                 self.bury(index, exit);
             }
         }
@@ -112,11 +112,11 @@ impl Running<'_> {
     pub(super) fn bury(&mut self, index: usize, exit: Exit) {
         let exit = self.cause_of(exit);
         let mut last_words = Vec::new();
-        self.children[index].hear(&mut last_words);
+        self.state.children[index].hear(&mut last_words);
         self.take_note(last_words);
-        let child = self.children.swap_remove(index);
-        self.log.forget_source(child.pid);
-        self.totals.ended(child.pid);
+        let child = self.state.children.swap_remove(index);
+        self.state.log.forget_source(child.pid);
+        self.state.totals.ended(child.pid);
         if let Unit::Worker(slot) = child.unit {
             self.remember_exit(slot, exit);
         }
@@ -134,9 +134,9 @@ impl Running<'_> {
     }
 
     pub(super) fn remember_exit(&mut self, slot: u32, exit: Exit) {
-        let slots = self.fleet.slots() as usize;
-        self.exits.resize_with(slots, VecDeque::new);
-        let exits = &mut self.exits[slot as usize];
+        let slots = self.state.fleet.slots() as usize;
+        self.state.exits.resize_with(slots, VecDeque::new);
+        let exits = &mut self.state.exits[slot as usize];
         exits.push_back(last_exit(exit));
         while exits.len() > EXITS_KEPT {
             exits.pop_front();
@@ -145,7 +145,7 @@ impl Running<'_> {
 
     pub(super) fn bind_to_processor(&mut self, unit: Unit, pid: i32) {
         let Unit::Worker(slot) = unit else { return };
-        let cpu = self.spec.cpu_affinity.then(|| affinity::cpu_of(slot, &self.cpus)).flatten();
+        let cpu = self.state.spec.cpu_affinity.then(|| affinity::cpu_of(slot, &self.cpus)).flatten();
         if let Some(Err(error)) = cpu.map(|cpu| affinity::pin(pid, cpu)) {
             self.say(&format!("w{slot} (pid {pid}) cannot be bound to a processor: {error}"));
         }

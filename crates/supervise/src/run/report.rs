@@ -16,9 +16,9 @@ impl Running<'_> {
     /// From memory alone, so that a hung worker makes nobody wait.
     pub(super) fn status(&self) -> Status {
         let now = Instant::now();
-        let state = if self.fleet.is_stopping() {
+        let state = if self.state.fleet.is_stopping() {
             SupervisorState::Draining
-        } else if self.fleet.is_reloading() {
+        } else if self.state.fleet.is_reloading() {
             SupervisorState::Reloading
         } else {
             SupervisorState::Running
@@ -27,15 +27,17 @@ impl Running<'_> {
             schema: SCHEMA.to_owned(),
             supervisor: SupervisorStatus {
                 pid: nix::unistd::getpid().as_raw(),
-                version: self.spec.version.clone(),
-                uptime_seconds: seconds(self.started, now),
-                generation: self.fleet.generation(),
+                version: self.state.spec.version.clone(),
+                uptime_seconds: seconds(self.state.started, now),
+                generation: self.state.fleet.generation(),
                 state,
-                listen: self.sockets.addresses(self.fleet.generation()),
-                workers_wanted: self.fleet.wanted(),
+                listen: self.state.sockets.addresses(self.state.fleet.generation()),
+                workers_wanted: self.state.fleet.wanted(),
             },
-            workers: (0..self.fleet.slots()).flat_map(|slot| self.slot_status(slot, now)).collect(),
-            processes: (0..self.spec.processes.len() as u32).map(|index| self.process_status(index, now)).collect(),
+            workers: (0..self.state.fleet.slots()).flat_map(|slot| self.slot_status(slot, now)).collect(),
+            processes: (0..self.state.spec.processes.len() as u32)
+                .map(|index| self.process_status(index, now))
+                .collect(),
             host: self.host.status(),
             dependencies: self.dependencies(),
         }
@@ -44,8 +46,8 @@ impl Running<'_> {
     /// Answers a worker that was asked for the metrics of all.
     pub(super) fn show_metrics(&mut self, pid: i32, request: u64) {
         // Too long an answer is none: the worker says so.
-        let Some(answer) = self.totals.answer(request, &self.own_metrics()) else { return };
-        if let Some(child) = self.children.iter_mut().find(|child| child.pid == pid) {
+        let Some(answer) = self.state.totals.answer(request, &self.own_metrics()) else { return };
+        if let Some(child) = self.state.children.iter_mut().find(|child| child.pid == pid) {
             child.tell(&answer);
         }
     }
@@ -53,13 +55,13 @@ impl Running<'_> {
     /// What the supervisor itself counts.
     fn own_metrics(&self) -> Snapshot {
         let states = State::ALL.map(|state| {
-            let in_state = |slot: &u32| self.fleet.state(Unit::Worker(*slot)) == state;
-            let count = (0..self.fleet.wanted()).filter(in_state).count();
+            let in_state = |slot: &u32| self.state.fleet.state(Unit::Worker(*slot)) == state;
+            let count = (0..self.state.fleet.wanted()).filter(in_state).count();
             series("state", state.name(), Value::Gauge(count as f64))
         });
-        let replaced = self.fleet.replaced();
+        let replaced = self.state.fleet.replaced();
         let restarts = replaced.map(|(reason, count)| series("reason", reason.label(), Value::Counter(count as f64)));
-        let Reloads { done, rolled_back, refused } = self.reloads;
+        let Reloads { done, rolled_back, refused } = self.state.reloads;
         let results = [("done", done), ("rolled_back", rolled_back), ("refused", refused)];
         let reloads = results.map(|(result, count)| series("result", result, Value::Counter(count as f64)));
         Snapshot {
@@ -73,12 +75,13 @@ impl Running<'_> {
 
     /// One line for the service manager.
     pub(super) fn summary(&self) -> String {
-        let is_ready = |child: &&Child| self.fleet.part(child.pid) == Some((Part::Serving, State::Ready));
-        let ready = self.children.iter().filter(|child| matches!(child.unit, Unit::Worker(_))).filter(is_ready).count();
-        let (wanted, generation) = (self.fleet.wanted(), self.fleet.generation());
-        let doing = if self.fleet.is_stopping() {
+        let is_ready = |child: &&Child| self.state.fleet.part(child.pid) == Some((Part::Serving, State::Ready));
+        let ready =
+            self.state.children.iter().filter(|child| matches!(child.unit, Unit::Worker(_))).filter(is_ready).count();
+        let (wanted, generation) = (self.state.fleet.wanted(), self.state.fleet.generation());
+        let doing = if self.state.fleet.is_stopping() {
             "Ending"
-        } else if self.fleet.is_reloading() {
+        } else if self.state.fleet.is_reloading() {
             "Reloading"
         } else {
             "Running"
@@ -94,13 +97,13 @@ impl Running<'_> {
         Some(Description {
             schema: DESCRIBE_SCHEMA.to_owned(),
             worker,
-            command: self.launcher.command(self.fleet.generation_of(Unit::Worker(slot))),
-            executable: self.launcher.executable(self.fleet.generation_of(Unit::Worker(slot))),
-            user: self.spec.user.clone(),
+            command: self.state.launcher.command(self.state.fleet.generation_of(Unit::Worker(slot))),
+            executable: self.state.launcher.executable(self.state.fleet.generation_of(Unit::Worker(slot))),
+            user: self.state.spec.user.clone(),
             started_at: child.map(|child| format!("{:.0}", child.started_at)),
-            listen: self.sockets.addresses(self.fleet.generation_of(Unit::Worker(slot))),
+            listen: self.state.sockets.addresses(self.state.fleet.generation_of(Unit::Worker(slot))),
             exits: self.exits_of(slot).cloned().collect(),
-            metrics: child.map(|child| self.totals.of_worker(child.pid)).unwrap_or_default(),
+            metrics: child.map(|child| self.state.totals.of_worker(child.pid)).unwrap_or_default(),
         })
     }
 
@@ -109,18 +112,18 @@ impl Running<'_> {
     fn slot_status(&self, slot: u32, now: Instant) -> Vec<WorkerStatus> {
         let unit = Unit::Worker(slot);
         let mut others = Vec::new();
-        for child in self.children.iter().filter(|child| child.unit == unit) {
-            match self.fleet.part(child.pid) {
+        for child in self.state.children.iter().filter(|child| child.unit == unit) {
+            match self.state.fleet.part(child.pid) {
                 Some((Part::Serving, _)) | None => {}
                 Some((_, state)) => others.push(self.worker_status(slot, Some(child), state, now)),
             }
         }
         let serving = self.serving(unit);
-        if serving.is_none() && others.len() == 1 && self.fleet.state(unit) == State::Draining {
+        if serving.is_none() && others.len() == 1 && self.state.fleet.state(unit) == State::Draining {
             return others;
         }
-        let is_shown = slot < self.fleet.wanted() || serving.is_some();
-        let first = is_shown.then(|| self.worker_status(slot, serving, self.fleet.state(unit), now));
+        let is_shown = slot < self.state.fleet.wanted() || serving.is_some();
+        let first = is_shown.then(|| self.worker_status(slot, serving, self.state.fleet.state(unit), now));
         first.into_iter().chain(others).collect()
     }
 
@@ -131,9 +134,9 @@ impl Running<'_> {
         WorkerStatus {
             id: slot,
             pid: child.map(|child| child.pid),
-            generation: child.map_or_else(|| self.fleet.generation_of(unit), |child| child.generation),
+            generation: child.map_or_else(|| self.state.fleet.generation_of(unit), |child| child.generation),
             state,
-            restarts: self.fleet.restarts(unit),
+            restarts: self.state.fleet.restarts(unit),
             uptime_seconds: child.map(|child| seconds(child.started, now)),
             cpu_percent: usage.cpu_percent.map(rounded),
             rss_bytes: usage.rss_bytes,
@@ -143,22 +146,22 @@ impl Running<'_> {
             p99_seconds: statistics.and_then(|statistics| statistics.p99_seconds),
             loop_lag_seconds: statistics.map(|statistics| statistics.loop_lag_seconds),
             last_exit: self.exits_of(slot).next_back().cloned(),
-            reason: self.fleet.reason(unit).map(str::to_owned),
+            reason: self.state.fleet.reason(unit).map(str::to_owned),
         }
     }
 
     fn exits_of(&self, slot: u32) -> impl DoubleEndedIterator<Item = &LastExit> {
-        self.exits.get(slot as usize).into_iter().flatten()
+        self.state.exits.get(slot as usize).into_iter().flatten()
     }
 
     fn process_status(&self, index: u32, now: Instant) -> ProcessStatus {
         let unit = Unit::Process(index);
-        let child = self.children.iter().find(|child| child.unit == unit);
+        let child = self.state.children.iter().find(|child| child.unit == unit);
         ProcessStatus {
-            name: self.fleet.name(unit),
+            name: self.state.fleet.name(unit),
             pid: child.map(|child| child.pid),
-            state: self.fleet.state(unit),
-            restarts: self.fleet.restarts(unit),
+            state: self.state.fleet.state(unit),
+            restarts: self.state.fleet.restarts(unit),
             uptime_seconds: child.map(|child| seconds(child.started, now)),
         }
     }
@@ -166,8 +169,8 @@ impl Running<'_> {
     /// What the workers that serve have told, by name.
     fn dependencies(&self) -> Vec<DependencyStatus> {
         let mut all: Vec<DependencyStatus> = Vec::new();
-        let serves = |child: &&Child| matches!(self.fleet.part(child.pid), Some((Part::Serving, _)));
-        for told in self.children.iter().filter(serves).flat_map(|child| &child.dependencies) {
+        let serves = |child: &&Child| matches!(self.state.fleet.part(child.pid), Some((Part::Serving, _)));
+        for told in self.state.children.iter().filter(serves).flat_map(|child| &child.dependencies) {
             let reached = u32::from(told.works);
             match all.iter_mut().find(|known| known.name == told.name) {
                 Some(known) => {
@@ -186,8 +189,8 @@ impl Running<'_> {
     }
 
     fn serving(&self, unit: Unit) -> Option<&Child> {
-        let serves = |child: &&Child| matches!(self.fleet.part(child.pid), Some((Part::Serving, _)));
-        self.children.iter().filter(|child| child.unit == unit).find(serves)
+        let serves = |child: &&Child| matches!(self.state.fleet.part(child.pid), Some((Part::Serving, _)));
+        self.state.children.iter().filter(|child| child.unit == unit).find(serves)
     }
 }
 

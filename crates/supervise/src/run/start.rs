@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::launcher::Launcher;
-use super::signals::Signals;
-use super::{Holdings, Reloads, Running, SAMPLE_EVERY};
+use super::{DurableState, Holdings, Reloads};
 use crate::clients::Clients;
 use crate::fleet::{Event, Fleet, Readiness, Rules};
 use crate::log_writer::{LogSettings, LogWriter};
 use crate::metrics::Totals;
 use crate::sockets::{FIRST_GENERATION, Sockets};
 use crate::status::Status;
-use crate::system::{ActivatedSocket, Host, PidFile, ServiceManager, affinity};
-use crate::{Error, Outcome, Program, Spec, StateLock, stats};
+use crate::system::{ActivatedSocket, PidFile};
+use crate::{Error, Outcome, Program, Spec, StateLock};
 
 /// Workers that report every second get no new connections after this long without a word.
 const SILENCE_TOLERATED: Duration = Duration::from_millis(1500);
@@ -99,40 +98,29 @@ impl Supervisor {
         let settings = LogSettings { json: self.spec.log_json, files: self.spec.log_files.clone() };
         let log =
             LogWriter::start(settings, now).map_err(|source| Error::System { what: "start the log-writer", source })?;
-        let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
         let fleet = Fleet::new(rules(&self.spec), fastrand::Rng::new());
-        let mut running = Running {
+        let state = DurableState {
             spec: self.spec,
             binary: None,
             launcher: self.launcher,
             sockets: self.sockets,
             clients: self.clients,
             holdings: self.holdings,
-            manager: ServiceManager::from_environment(),
-            host: Host::of_this_process(),
-            cpus: affinity::cpus(),
             totals: Totals::default(),
             reloads: Reloads::default(),
             fleet,
             log,
-            signals,
             children: Vec::new(),
             exits: Vec::new(),
             started: now,
-            last_event: now,
-            next_sample: now + SAMPLE_EVERY,
-            next_in_schedule: None,
-            out_of_memory_kills: stats::out_of_memory_kills(),
-            on_ready: Some(hooks.on_ready),
-            respec: hooks.respec,
-            previous: None,
-            farewell: None,
-            reload_again: false,
-            rehearsal: None,
-            executable: own_executable(),
-            outcome: None,
+            upgrade_for: None,
         };
-        running.log.line(&format!("supervisor {} (pid {}) starts", running.spec.version, nix::unistd::getpid()));
+        let mut running = state.run(hooks)?;
+        running.state.log.line(&format!(
+            "supervisor {} (pid {}) starts",
+            running.state.spec.version,
+            nix::unistd::getpid()
+        ));
         running.happen(Event::Start);
         Ok(running.live())
     }

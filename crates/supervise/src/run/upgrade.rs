@@ -2,33 +2,23 @@
 //!
 //! Workers notice nothing: the process, its descriptors and its children stay what they are.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::unistd::getpid;
-use serde::{Deserialize, Serialize};
 
-use super::child::Child;
 use super::commands::code;
-use super::launcher::{Launcher, output_pipes};
-use super::signals::Signals;
-use super::start::own_executable;
-use super::{Holdings, Hooks, Reloads, Running, SAMPLE_EVERY, kill_group};
+use super::launcher::output_pipes;
+use super::{DurableState, Hooks, Running, kill_group};
 use crate::child::{Executable, HANDOVER_VARIABLE, Launch, REHEARSAL_VARIABLE, sys};
-use crate::clients::{ClientId, Clients};
+use crate::clients::ClientId;
 use crate::control::Reply;
-use crate::fleet::{Exit, Fleet};
+use crate::fleet::Exit;
 use crate::handover::{Handover, Prepared};
-use crate::log_writer::{Author, LogWriter};
-use crate::metrics::Totals;
-use crate::sockets::Sockets;
-use crate::status::LastExit;
-use crate::system::{Host, ServiceManager, affinity};
-use crate::{Error, Outcome, Spec, stats};
+use crate::log_writer::Author;
+use crate::{Error, Outcome};
 
 /// How long a rehearsal may take: it reads a configuration and a state, and that is all.
 const REHEARSED_WITHIN: Duration = Duration::from_secs(10);
@@ -51,54 +41,15 @@ impl Rehearsal {
     }
 }
 
-/// What a supervisor leaves to the program that takes its place; [`Found`] is the same.
-#[derive(Serialize)]
-struct Left<'a> {
-    spec: &'a Spec,
-    binary: &'a Option<PathBuf>,
-    launcher: &'a Launcher,
-    sockets: &'a Sockets,
-    clients: &'a Clients,
-    holdings: &'a Holdings,
-    totals: &'a Totals,
-    reloads: Reloads,
-    fleet: &'a Fleet,
-    log: &'a LogWriter,
-    children: &'a [Child],
-    exits: &'a [VecDeque<LastExit>],
-    #[serde(serialize_with = "crate::handover::moment::serialize")]
-    started: &'a Instant,
-    upgrade_for: Option<ClientId>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Found {
-    spec: Spec,
-    binary: Option<PathBuf>,
-    launcher: Launcher,
-    sockets: Sockets,
-    clients: Clients,
-    holdings: Holdings,
-    totals: Totals,
-    reloads: Reloads,
-    fleet: Fleet,
-    log: LogWriter,
-    children: Vec<Child>,
-    exits: Vec<VecDeque<LastExit>>,
-    #[serde(with = "crate::handover::moment")]
-    started: Instant,
-    upgrade_for: Option<ClientId>,
-}
-
 /// A supervisor that goes on where the program before it stopped.
 #[derive(Debug)]
-pub struct Resumed(Found);
+pub struct Resumed(DurableState);
 
 impl Handover {
     /// Takes everything over; `None` if this was the rehearsal, which has succeeded then.
     pub fn resume(self) -> Result<Option<Resumed>, Error> {
         let is_rehearsal = self.is_rehearsal();
-        let found: Found = self.read()?;
+        let found: DurableState = self.read()?;
         if is_rehearsal {
             // Dropping it would take away files that are in use.
             std::mem::forget(found);
@@ -111,45 +62,13 @@ impl Handover {
 impl Resumed {
     /// Goes on as release `version`. As [`crate::Supervisor::run`].
     pub fn run(self, version: &str, hooks: Hooks<'_>) -> Result<Outcome, Error> {
-        let signals = Signals::listen().map_err(|source| Error::System { what: "listen to signals", source })?;
-        let now = Instant::now();
-        let Self(found) = self;
-        let before = found.spec.version.clone();
-        let mut running = Running {
-            spec: Spec { version: version.to_owned(), ..found.spec },
-            binary: found.binary,
-            launcher: found.launcher,
-            sockets: found.sockets,
-            clients: found.clients,
-            holdings: found.holdings,
-            totals: found.totals,
-            reloads: found.reloads,
-            manager: ServiceManager::from_environment(),
-            host: Host::of_this_process(),
-            cpus: affinity::cpus(),
-            fleet: found.fleet,
-            log: found.log,
-            signals,
-            children: found.children,
-            exits: found.exits,
-            started: found.started,
-            last_event: now,
-            next_sample: now + SAMPLE_EVERY,
-            next_in_schedule: None,
-            out_of_memory_kills: stats::out_of_memory_kills(),
-            on_ready: Some(hooks.on_ready),
-            respec: hooks.respec,
-            previous: None,
-            farewell: None,
-            reload_again: false,
-            rehearsal: None,
-            executable: own_executable(),
-            outcome: None,
-        };
+        let Self(mut state) = self;
+        let before = std::mem::replace(&mut state.spec.version, version.to_owned());
+        let mut running = state.run(hooks)?;
         sys::unblock_signals().map_err(|source| Error::System { what: "let signals come again", source })?;
-        running.log.line(&format!("supervisor {version} (pid {}) goes on in the place of {before}", getpid()));
-        if let Some(client) = found.upgrade_for {
-            running.clients.conclude(client, &Reply::Done);
+        running.state.log.line(&format!("supervisor {version} (pid {}) goes on in the place of {before}", getpid()));
+        if let Some(client) = running.state.upgrade_for.take() {
+            running.state.clients.conclude(client, &Reply::Done);
         }
         Ok(running.live())
     }
@@ -158,7 +77,7 @@ impl Resumed {
 impl Running<'_> {
     /// Tries the program that lies where this one lay when it was started.
     pub(super) fn begin_upgrade(&mut self, client: Option<ClientId>) {
-        if self.rehearsal.is_some() || self.is_reloading() || self.fleet.is_stopping() {
+        if self.rehearsal.is_some() || self.is_reloading() || self.state.fleet.is_stopping() {
             return self.refuse_or_say(client, code::BUSY, "not now: an upgrade, a reload or a stop is under way");
         }
         match self.rehearse() {
@@ -171,7 +90,7 @@ impl Running<'_> {
     }
 
     fn rehearse(&mut self) -> io::Result<i32> {
-        let state = Prepared::of(&self.left(None))?;
+        let state = Prepared::of(&self.state)?;
         let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
         let executable = Executable::by_path(self.executable.as_os_str(), &arguments);
         let executable = executable.map_err(|error| io::Error::other(error.to_string()))?;
@@ -186,7 +105,7 @@ impl Running<'_> {
             inherited: vec![state.memory.as_fd()],
         };
         let pid = launch.start()?;
-        self.log.add_source(Author::program(SOURCE, pid), ours);
+        self.state.log.add_source(Author::program(SOURCE, pid), ours);
         Ok(pid)
     }
 
@@ -201,42 +120,25 @@ impl Running<'_> {
     /// The rehearsal is over; if it went well, the program takes this one's place.
     pub(super) fn end_rehearsal(&mut self, exit: Exit) {
         let Some(Rehearsal { pid, client, .. }) = self.rehearsal.take() else { return };
-        self.log.forget_source(pid);
+        self.state.log.forget_source(pid);
         if exit != Exit::Code(0) {
             let message = format!("{} {exit} when it was tried; nothing has changed", self.executable.display());
             return self.refuse_or_say(client, code::FAILED, &message);
         }
-        if self.is_reloading() || self.fleet.is_stopping() {
+        if self.is_reloading() || self.state.fleet.is_stopping() {
             return self.refuse_or_say(client, code::BUSY, "not now: a reload or a stop is under way");
         }
-        self.log.announce();
-        if !self.log.is_settled() {
+        self.state.log.announce();
+        if !self.state.log.is_settled() {
             return self.refuse_or_say(client, code::BUSY, "not now: the log-writer is behind");
         }
-        let error = match Prepared::of(&self.left(client)) {
+        self.state.upgrade_for = client;
+        let error = match Prepared::of(&self.state) {
             Ok(state) => state.become_program(&self.executable),
             Err(error) => error,
         };
+        self.state.upgrade_for = None;
         let message = format!("{} cannot be executed: {error}; nothing has changed", self.executable.display());
         self.refuse_or_say(client, code::FAILED, &message);
-    }
-
-    fn left(&self, upgrade_for: Option<ClientId>) -> Left<'_> {
-        Left {
-            spec: &self.spec,
-            binary: &self.binary,
-            launcher: &self.launcher,
-            sockets: &self.sockets,
-            clients: &self.clients,
-            holdings: &self.holdings,
-            totals: &self.totals,
-            reloads: self.reloads,
-            fleet: &self.fleet,
-            log: &self.log,
-            children: &self.children,
-            exits: &self.exits,
-            started: &self.started,
-            upgrade_for,
-        }
     }
 }
