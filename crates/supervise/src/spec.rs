@@ -126,7 +126,7 @@ pub enum Program {
 }
 
 /// A process beside the workers, such as a private Redis or a job runner, restarted by the workers' rules.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuxiliaryProcess {
     /// Names it in `status` and before its log lines.
     pub name: String,

@@ -174,6 +174,7 @@ impl Running<'_> {
             Err(problems) => return self.refuse_or_say(client, code::MISCONFIGURED, &problems),
         };
         spec.workers = spec.workers.max(1);
+        self.keep_until_next_start(&mut spec);
         let generation = self.state.fleet.next_generation();
         let state = &mut self.state;
         let prepared = state
@@ -192,6 +193,27 @@ impl Running<'_> {
         let spec = std::mem::replace(&mut self.state.spec, spec);
         self.previous = Some(Previous { spec, binary: std::mem::replace(&mut self.state.binary, binary) });
         self.happen(Event::Reload { ticket: client.map(|client| client.0), rules });
+    }
+
+    /// A reload is about workers. What concerns the supervisor and its other processes stays as it is, and somebody should know.
+    fn keep_until_next_start(&mut self, spec: &mut Spec) {
+        let current = &self.state.spec;
+        let differences = [
+            ("supervisor.process", spec.processes != current.processes),
+            ("supervisor.admin_listen", spec.admin_listen != current.admin_listen),
+            ("supervisor.state_dir", spec.control_socket != current.control_socket),
+            ("log.files", spec.log_files != current.log_files),
+            ("log.format", spec.log_json != current.log_json),
+        ];
+        spec.processes.clone_from(&current.processes);
+        spec.admin_listen = current.admin_listen;
+        spec.control_socket.clone_from(&current.control_socket);
+        spec.log_files.clone_from(&current.log_files);
+        spec.log_json = current.log_json;
+        let changed: Vec<_> = differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        if !changed.is_empty() {
+            self.say(&format!("takes effect at the next start only: {}", changed.join(", ")));
+        }
     }
 
     pub(super) fn end_reload(&mut self, client: Option<ClientId>, failure: Option<ReloadFailure>) {

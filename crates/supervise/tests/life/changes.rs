@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_reload_replaces_every_worker_and_loses_no_request),
         named(a_generation_that_is_no_good_leaves_everything_as_it_was),
         named(a_reload_with_an_invalid_configuration_changes_nothing),
+        named(what_is_no_matter_of_workers_waits_for_the_next_start),
         named(new_addresses_are_served_after_a_reload_and_a_taken_one_changes_nothing),
         named(a_second_reload_is_refused_and_a_storm_of_signals_is_one_more),
         named(a_reload_may_name_another_executable),
@@ -160,6 +161,16 @@ fn a_reload_with_an_invalid_configuration_changes_nothing() {
     assert_eq!(supervised.change(&Request::Scale(Scale::To(1))), Reply::Done);
     assert_eq!(supervised.change(&RELOAD), Reply::Done);
     assert_eq!(supervised.status().supervisor.workers_wanted, 1, "it was not configured anew");
+}
+
+fn what_is_no_matter_of_workers_waits_for_the_next_start() {
+    let supervised = Supervised::start(&["process=redis"]);
+    let before = supervised.status().processes;
+    fs::write(supervised.directory.path().join("reload"), "process=more").unwrap();
+    assert_eq!(supervised.change(&RELOAD), Reply::Done);
+    assert!(supervised.line("takes effect at the next start only: supervisor.process").is_some());
+    let after = supervised.status().processes;
+    assert_eq!((after.len(), after[0].pid), (1, before[0].pid));
 }
 
 fn new_addresses_are_served_after_a_reload_and_a_taken_one_changes_nothing() {

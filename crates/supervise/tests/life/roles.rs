@@ -85,6 +85,13 @@ fn respec(directory: &Path, before: &Spec, binary: Option<&Path>) -> Result<Spec
         match word.split_once('=').ok_or_else(|| format!("reload:1: {word} is no assignment"))? {
             ("workers", count) => spec.workers = count.parse().unwrap(),
             ("listen", address) => spec.listen.push(address.parse().unwrap()),
+            ("process", name) => spec.processes.push(AuxiliaryProcess {
+                name: name.to_owned(),
+                program: "true".into(),
+                args: Vec::new(),
+                env: Vec::new(),
+                notifies: false,
+            }),
             ("ready_timeout_ms", ms) => spec.ready_timeout = Duration::from_millis(ms.parse().unwrap()),
             (name, _) => return Err(format!("reload:1: there is no key {name}")),
         }
