@@ -16,6 +16,10 @@ pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 const LENGTH_BYTES: usize = 4;
 
+/// What a message of [`MAX_FRAME_BYTES`] needs in memory, in which one byte may stand for a number of eight. A text that claims to
+/// be longer is refused before there is memory for it.
+const DECODED_BYTES: usize = 16 * MAX_FRAME_BYTES;
+
 /// What the supervisor tells one of our own workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
@@ -139,6 +143,8 @@ pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
 #[serde(bound = "")]
 pub struct Decoder<T> {
     buffer: Vec<u8>,
+    /// Of the buffer's bytes, those that were handed out. They go with the next push, so that many small frames are not moved once each.
+    used: usize,
     greeted: bool,
     messages: PhantomData<T>,
 }
@@ -146,11 +152,12 @@ pub struct Decoder<T> {
 impl<T: DeserializeOwned> Decoder<T> {
     /// Expects a [`greeting`] first.
     pub fn new() -> Self {
-        Self { buffer: Vec::new(), greeted: false, messages: PhantomData }
+        Self { buffer: Vec::new(), used: 0, greeted: false, messages: PhantomData }
     }
 
     /// Adds bytes as they were read.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..std::mem::take(&mut self.used));
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -161,7 +168,8 @@ impl<T: DeserializeOwned> Decoder<T> {
     /// After an error the stream is of no more use.
     pub fn next_message(&mut self) -> Result<Option<T>, FrameError> {
         let Some(frame) = self.next_payload()? else { return Ok(None) };
-        match bincode::serde::decode_from_slice(&frame, bincode::config::standard()) {
+        let config = bincode::config::standard().with_limit::<DECODED_BYTES>();
+        match bincode::serde::decode_from_slice(&frame, config) {
             Ok((message, used)) if used == frame.len() => Ok(Some(message)),
             _ => Err(FrameError::Malformed),
         }
@@ -175,8 +183,8 @@ impl<T: DeserializeOwned> Decoder<T> {
     }
 
     /// What was pushed and is no frame yet.
-    pub(crate) fn into_rest(self) -> Vec<u8> {
-        self.buffer
+    pub(crate) fn into_rest(mut self) -> Vec<u8> {
+        self.buffer.split_off(self.used)
     }
 
     fn next_payload(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
@@ -192,17 +200,16 @@ impl<T: DeserializeOwned> Decoder<T> {
     }
 
     fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let Some((length, rest)) = self.buffer[self.used..].split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(*length) as usize;
         if length > MAX_FRAME_BYTES {
             return Err(FrameError::TooLong(length));
         }
-        let end = LENGTH_BYTES + length;
-        if self.buffer.len() < end {
-            return Ok(None);
-        }
-        let frame = self.buffer[LENGTH_BYTES..end].to_vec();
-        self.buffer.drain(..end);
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        let frame = frame.to_vec();
+        self.used += LENGTH_BYTES + length;
         Ok(Some(frame))
     }
 }
@@ -293,5 +300,58 @@ mod tests {
         decoder.push(&greeting());
         decoder.push(&framed(&[1, 0, 0]));
         assert_eq!(decoder.next_message(), Err(FrameError::Malformed));
+    }
+
+    /// A message that promises more text than any machine has, in a frame of a few bytes.
+    fn bomb() -> Vec<u8> {
+        let message =
+            FromWorker::Dependencies(vec![Dependency { name: String::new(), works: true, detail: String::new() }]);
+        let mut payload = bincode::serde::encode_to_vec(&message, bincode::config::standard()).unwrap();
+        // What follows the variant and the number of dependencies is the length of the name: 253 announces eight bytes.
+        payload.truncate(2);
+        payload.push(253);
+        payload.extend(u64::to_le_bytes(u64::MAX / 4));
+        framed(&payload)
+    }
+
+    #[test]
+    fn a_text_longer_than_any_frame_is_refused_before_there_is_memory_for_it() {
+        let mut decoder = Decoder::<FromWorker>::new();
+        decoder.push(&greeting());
+        decoder.push(&bomb());
+        assert_eq!(decoder.next_message(), Err(FrameError::Malformed));
+    }
+
+    #[test]
+    fn the_longest_frame_of_the_smallest_numbers_is_read() {
+        let counts = vec![1; 500_000];
+        let bounds = vec![0.5; 50_000];
+        let value = telemetry::Value::Histogram { bounds, counts, sum: 1.0 };
+        let series = vec![telemetry::Series { labels: Vec::new(), value }];
+        let family =
+            telemetry::Family { name: "x".to_owned(), help: String::new(), combine: telemetry::Combine::Sum, series };
+        let message = FromWorker::Metrics(telemetry::Snapshot { families: vec![family] });
+        let mut decoder = Decoder::<FromWorker>::new();
+        decoder.push(&greeting());
+        decoder.push(&encode(&message));
+        assert_eq!(decoder.next_message(), Ok(Some(message)));
+    }
+
+    #[test]
+    fn a_flood_of_the_smallest_frames_is_read_in_time_that_grows_with_its_length_alone() {
+        let mut bytes = greeting();
+        let frame = encode(&FromWorker::Drained { cut: 0 });
+        while bytes.len() < MAX_FRAME_BYTES {
+            bytes.extend(&frame);
+        }
+        let started = std::time::Instant::now();
+        let mut decoder = Decoder::<FromWorker>::new();
+        decoder.push(&bytes);
+        let mut count = 0;
+        while let Ok(Some(_)) = decoder.next_message() {
+            count += 1;
+        }
+        assert!(count > 100_000, "{count}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
     }
 }
