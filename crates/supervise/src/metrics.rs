@@ -14,6 +14,10 @@ use crate::status::Metric;
 /// and count everything twice.
 const STEPS_PER_UNIT: f64 = (1 << 20) as f64;
 
+/// The longest text of what the dead have counted. A worker that makes up names without end, life after life, must neither fill
+/// memory nor keep the answer from fitting into a frame.
+const RETIRED_BYTES: usize = MAX_FRAME_BYTES / 2;
+
 /// What a frame needs besides the text in it.
 const FRAME_OVERHEAD_BYTES: usize = 64;
 
@@ -45,7 +49,14 @@ impl Totals {
             family.series.retain(|series| !matches!(series.value, Value::Gauge(_)));
         }
         last.families.retain(|family| !family.series.is_empty());
-        self.retired.merge(&last);
+        let mut all = self.retired.clone();
+        all.merge(&last);
+        if all.render().len() > RETIRED_BYTES {
+            keep_known(&mut last, &self.retired);
+            self.retired.merge(&last);
+        } else {
+            self.retired = all;
+        }
     }
 
     /// Everything together in Prometheus's text format; `own` are the supervisor's own metrics.
@@ -58,12 +69,6 @@ impl Totals {
         all.render()
     }
 
-    /// The answer to a worker that wants to know, unless it is too long for a frame; a question without an answer ends as a 503.
-    pub(crate) fn answer(&self, request: u64, own: &Snapshot) -> Option<ToWorker> {
-        let text = self.text(own);
-        (text.len() + FRAME_OVERHEAD_BYTES <= MAX_FRAME_BYTES).then_some(ToWorker::Metrics { request, text })
-    }
-
     /// What one living worker sent last, value by value; nothing until it has sent something.
     pub(crate) fn of_worker(&self, pid: i32) -> Vec<Metric> {
         let snapshot = self.living.iter().find(|(known, _)| *known == pid).map(|(_, snapshot)| snapshot);
@@ -72,10 +77,16 @@ impl Totals {
     }
 }
 
-/// Brings counts to steps that add up exactly, and leaves out gauges that are no number, which JSON cannot carry to the next supervisor.
+/// The answer to a worker that wants to know, unless `text` is too long for a frame; a question without an answer ends as a 503.
+pub(crate) fn answer(request: u64, text: &str) -> Option<ToWorker> {
+    let fits = text.len() + FRAME_OVERHEAD_BYTES <= MAX_FRAME_BYTES;
+    fits.then(|| ToWorker::Metrics { request, text: text.to_owned() })
+}
+
+/// Brings counts to steps that add up exactly, and leaves out what cannot be added up or carried to the next supervisor.
 fn settle(snapshot: &mut Snapshot) {
     for family in &mut snapshot.families {
-        family.series.retain(|series| !matches!(series.value, Value::Gauge(value) if !value.is_finite()));
+        family.series.retain(|series| is_sound(&series.value));
         for series in &mut family.series {
             match &mut series.value {
                 Value::Counter(value) | Value::Histogram { sum: value, .. } => {
@@ -85,6 +96,26 @@ fn settle(snapshot: &mut Snapshot) {
             }
         }
     }
+}
+
+/// JSON has no numbers but finite ones, and every bucket needs its count. Whoever writes metrics by hand may not know that.
+fn is_sound(value: &Value) -> bool {
+    match value {
+        Value::Counter(value) | Value::Gauge(value) => value.is_finite(),
+        Value::Histogram { bounds, counts, sum } => {
+            counts.len() == bounds.len() + 1 && sum.is_finite() && bounds.iter().all(|bound| bound.is_finite())
+        }
+    }
+}
+
+/// Leaves in `snapshot` only what `known` has, too.
+fn keep_known(snapshot: &mut Snapshot, known: &Snapshot) {
+    for family in &mut snapshot.families {
+        let namesake = known.families.iter().find(|candidate| candidate.name == family.name);
+        let series = namesake.map(|family| family.series.as_slice()).unwrap_or_default();
+        family.series.retain(|one| series.iter().any(|candidate| candidate.labels == one.labels));
+    }
+    snapshot.families.retain(|family| !family.series.is_empty());
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Snapshot {
                 match value {
                     Value::Counter(value) | Value::Gauge(value) => add("", *value),
                     Value::Histogram { counts, sum, .. } => {
-                        add("_count", counts.iter().sum::<u64>() as f64);
+                        add("_count", counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count)) as f64);
                         add("_sum", *sum);
                     }
                 }
@@ -135,9 +135,9 @@ impl Family {
             match value {
                 Value::Counter(value) | Value::Gauge(value) => sample(text, name, "", &labels, "", *value),
                 Value::Histogram { bounds, counts, sum } => {
-                    let mut total = 0;
+                    let mut total = 0_u64;
                     for (count, bound) in counts.iter().zip(bounds.iter().chain([&f64::INFINITY])) {
-                        total += count;
+                        total = total.saturating_add(*count);
                         sample(text, name, "_bucket", &labels, &format!("le=\"{}\"", number(*bound)), total as f64);
                     }
                     sample(text, name, "_sum", &labels, "", *sum);
@@ -164,7 +164,8 @@ impl Value {
                 Self::Histogram { bounds: more_bounds, counts: more_counts, sum: more_sum },
             ) => {
                 for (bound, count) in more_bounds.iter().chain([&f64::INFINITY]).zip(more_counts) {
-                    counts[bounds.partition_point(|known| known < bound)] += count;
+                    let total = &mut counts[bounds.partition_point(|known| known < bound)];
+                    *total = total.saturating_add(*count);
                 }
                 *sum += more_sum;
             }

@@ -123,17 +123,65 @@ fn values_that_json_cannot_carry_do_not_keep_a_supervisor_from_its_upgrade() {
     assert_eq!(["a", "b", "c"].map(|name| value(&text, name)), [None, None, Some(0.1)]);
 }
 
+/// A worker's only series.
+fn only(name: &str, value: Value) -> Snapshot {
+    let series = vec![telemetry::Series { labels: Vec::new(), value }];
+    let (name, help) = (name.to_owned(), "H.".to_owned());
+    Snapshot { families: vec![telemetry::Family { name, help, combine: telemetry::Combine::Sum, series }] }
+}
+
+#[test]
+fn series_that_no_registry_makes_are_left_out() {
+    let histogram = |bounds: &[f64], counts: &[u64], sum| {
+        let (bounds, counts) = (bounds.to_vec(), counts.to_vec());
+        Value::Histogram { bounds, counts, sum }
+    };
+    let table = [
+        Value::Counter(f64::NAN),
+        Value::Counter(f64::INFINITY),
+        histogram(&[1.0, 2.0], &[], 0.0),
+        histogram(&[1.0], &[1, 2, 3], 0.0),
+        histogram(&[f64::NAN], &[1, 2], 0.0),
+        histogram(&[1.0], &[1, 2], f64::NAN),
+    ];
+    for value in table {
+        let mut totals = Totals::default();
+        totals.update(10, only("seconds", value.clone()));
+        totals.update(11, only("seconds", histogram(&[1.0, 2.0], &[1, 2, u64::MAX], 7.0)));
+        totals.update(12, only("seconds", histogram(&[1.0, 2.0], &[1, 2, 3], 7.0)));
+        let text = totals.text(&Snapshot::default());
+        assert!(text.contains("\nseconds_sum 14\n"), "{value:?}\n{text}");
+        let json = serde_json::to_string(&totals).unwrap();
+        assert_eq!(serde_json::from_str::<Totals>(&json).unwrap().text(&Snapshot::default()), text, "{value:?}");
+    }
+}
+
+#[test]
+fn names_that_are_made_up_life_after_life_fill_no_memory_and_push_out_no_other() {
+    let mut totals = Totals::default();
+    for pid in 0..100 {
+        totals.update(pid, worker("honest", 1));
+        totals.ended(pid);
+        let pid = 1_000 + pid;
+        totals.update(pid, only(&format!("made_up_{pid}_{}", "x".repeat(100_000)), Value::Counter(1.0)));
+        totals.ended(pid);
+    }
+    let text = totals.text(&Snapshot::default());
+    assert!(text.len() <= RETIRED_BYTES, "{}", text.len());
+    assert_eq!(value(&text, "requests_total{kind=\"honest\"}"), Some(100.0));
+}
+
 #[test]
 fn an_answer_that_fits_no_frame_is_none() {
     let mut totals = Totals::default();
     totals.update(10, worker("a", 1));
-    let Some(ToWorker::Metrics { request: 7, text }) = totals.answer(7, &Snapshot::default()) else {
-        panic!("it fits")
-    };
-    assert_eq!(text, totals.text(&Snapshot::default()));
-    totals.update(10, worker(&"a".repeat(MAX_FRAME_BYTES - text.len()), 1));
-    let longest = totals.answer(7, &Snapshot::default()).map(|answer| crate::frame::encode(&answer).len());
-    assert_eq!(longest, None);
+    let short = totals.text(&Snapshot::default());
+    assert_eq!(answer(7, &short), Some(ToWorker::Metrics { request: 7, text: short.clone() }));
+    totals.update(10, worker(&"a".repeat(MAX_FRAME_BYTES - short.len()), 1));
+    let long = totals.text(&Snapshot::default());
+    assert_eq!(answer(7, &long), None);
+    let longest = "a".repeat(MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES);
+    assert!(answer(u64::MAX, &longest).is_some_and(|answer| !crate::frame::encode(&answer).is_empty()));
 }
 
 /// What happens to a supervisor, drawn small so that workers, labels and buckets meet.

@@ -1,5 +1,7 @@
 //! A running process as the loop sees it: what it says, and what it is told.
 
+mod news;
+
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -13,15 +15,22 @@ use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 use telemetry::Snapshot;
 
+use self::news::News;
 use crate::fleet::{Event, Unit};
-use crate::frame::{self, Decoder, Dependency, FromWorker, Statistics, ToWorker};
+use crate::frame::{self, Decoder, Dependency, FromWorker, MAX_FRAME_BYTES, Statistics, ToWorker};
 use crate::stats::ProcessSampler;
 
 /// The longest notification; systemd's own limit is the same.
 const NOTIFICATION_BYTES: usize = 4096;
 
 /// A process that never stops talking must not keep the loop to itself.
-const READS_PER_TURN: usize = 64;
+const READS_PER_TURN: usize = 4;
+
+/// As many read all that a socket pair holds; whoever still fills it did not die.
+const READS_FOR_ALL: usize = 64;
+
+/// The same for its notifications, and for strangers who send some.
+const NOTIFICATIONS_PER_TURN: usize = 64;
 
 /// What a process said.
 #[derive(Debug)]
@@ -113,78 +122,98 @@ impl Child {
         })
     }
 
-    /// Takes everything the process has said so far.
+    /// Answers a question, unless the worker does not read what it has asked for before.
+    pub(super) fn answer(&mut self, answer: &ToWorker) {
+        if self.channel.as_ref().is_some_and(|channel| channel.outgoing.len() < MAX_FRAME_BYTES) {
+            self.tell(answer);
+        }
+    }
+
+    /// Takes what the process has said, as much of it as one turn allows.
     pub(super) fn hear(&mut self, heard: &mut Vec<Heard>) {
         self.write();
         self.hear_notifications(heard);
-        self.hear_channel(heard);
+        self.hear_channel(READS_PER_TURN, heard);
+    }
+
+    /// Takes everything that a process which has ended had said.
+    pub(super) fn hear_all(&mut self, heard: &mut Vec<Heard>) {
+        self.hear_notifications(heard);
+        self.hear_channel(READS_FOR_ALL, heard);
     }
 
     fn hear_notifications(&mut self, heard: &mut Vec<Heard>) {
-        for _ in 0..READS_PER_TURN {
-            let Some(text) = self.next_notification() else { return };
-            let pid = self.pid;
+        let (mut spoke, mut is_ready, mut beat) = (false, false, false);
+        for _ in 0..NOTIFICATIONS_PER_TURN {
+            let Some(text) = self.next_notification() else { break };
             let says = |word: &[u8]| text.split(|&byte| byte == b'\n').any(|line| line == word);
-            heard.push(Heard::Event(if says(b"READY=1") { Event::Ready { pid } } else { Event::Spoke { pid } }));
-            if says(b"WATCHDOG=1") {
-                heard.push(Heard::Event(Event::Beat { pid }));
-            }
+            spoke |= !text.is_empty();
+            is_ready |= says(b"READY=1");
+            beat |= says(b"WATCHDOG=1");
+        }
+        let pid = self.pid;
+        if spoke {
+            heard.push(Heard::Event(if is_ready { Event::Ready { pid } } else { Event::Spoke { pid } }));
+        }
+        if beat {
+            heard.push(Heard::Event(Event::Beat { pid }));
         }
     }
 
-    /// The next datagram from somebody who may speak for this process. Others are passed over.
+    /// The next datagram. Whoever may not speak for this process has said nothing.
     fn next_notification(&self) -> Option<Vec<u8>> {
-        loop {
-            let mut bytes = [0; NOTIFICATION_BYTES];
-            let mut space = cmsg_space!(UnixCredentials);
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-            let message = recvmsg::<()>(self.notify.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
-            let length = message.bytes;
-            let permitted = message.cmsgs().is_ok_and(|mut controls| {
-                controls.any(|control| match control {
-                    ControlMessageOwned::ScmCredentials(sender) => self.trusts(Uid::from_raw(sender.uid())),
-                    _ => false,
-                })
-            });
-            if permitted {
-                return Some(bytes[..length].to_vec());
-            }
-        }
+        let mut bytes = [0; NOTIFICATION_BYTES];
+        let mut space = cmsg_space!(UnixCredentials);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(self.notify.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+        let length = message.bytes;
+        let permitted = message.cmsgs().is_ok_and(|mut controls| {
+            controls.any(|control| match control {
+                ControlMessageOwned::ScmCredentials(sender) => self.trusts(Uid::from_raw(sender.uid())),
+                _ => false,
+            })
+        });
+        Some(if permitted { bytes[..length].to_vec() } else { Vec::new() })
     }
 
     fn trusts(&self, sender: Uid) -> bool {
         sender.is_root() || sender == Uid::effective() || Some(sender.as_raw()) == self.trusted
     }
 
-    fn hear_channel(&mut self, heard: &mut Vec<Heard>) {
+    fn hear_channel(&mut self, reads: usize, heard: &mut Vec<Heard>) {
         let Some(channel) = &mut self.channel else { return };
-        let open = channel.read();
-        loop {
+        let open = channel.read(reads);
+        let mut news = News::default();
+        let error = loop {
             match channel.incoming.next_message() {
-                Ok(Some(FromWorker::Statistics(statistics))) => {
-                    self.statistics = Some(statistics);
-                    heard.push(Heard::Event(Event::Beat { pid: self.pid }));
-                }
-                Ok(Some(FromWorker::Metrics(snapshot))) => heard.push(Heard::Metrics { pid: self.pid, snapshot }),
-                Ok(Some(FromWorker::Dependencies(dependencies))) => self.dependencies = dependencies,
-                Ok(Some(FromWorker::MetricsWanted { request })) => {
-                    heard.push(Heard::MetricsWanted { pid: self.pid, request });
-                }
-                Ok(Some(FromWorker::Drained { cut: 0 })) => {}
-                Ok(Some(FromWorker::Drained { cut })) => {
-                    heard.push(Heard::Remark(format!("the worker with pid {} has cut {cut} requests", self.pid)));
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    heard.push(Heard::Remark(format!("the worker with pid {} is not understood: {error}", self.pid)));
-                    self.channel = None;
-                    return;
-                }
+                Ok(Some(message)) => news.add(message),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
             }
-        }
-        if !open {
+        };
+        if error.is_some() || !open {
             self.channel = None;
+        }
+        self.take_note(news, heard);
+        heard.extend(
+            error.map(|error| Heard::Remark(format!("the worker with pid {} is not understood: {error}", self.pid))),
+        );
+    }
+
+    fn take_note(&mut self, news: News, heard: &mut Vec<Heard>) {
+        let pid = self.pid;
+        if news.statistics.is_some() {
+            self.statistics = news.statistics;
+            heard.push(Heard::Event(Event::Beat { pid }));
+        }
+        if let Some(dependencies) = news.dependencies {
+            self.dependencies = dependencies;
+        }
+        heard.extend(news.metrics.map(|snapshot| Heard::Metrics { pid, snapshot }));
+        heard.extend(news.questions.into_iter().map(|request| Heard::MetricsWanted { pid, request }));
+        if news.cut > 0 {
+            heard.push(Heard::Remark(format!("the worker with pid {pid} has cut {} requests", news.cut)));
         }
     }
 
@@ -202,9 +231,9 @@ impl Child {
 }
 
 impl Channel {
-    /// Reads what there is; false once the worker has closed its end.
-    fn read(&mut self) -> bool {
-        for _ in 0..READS_PER_TURN {
+    /// Reads what there is, so many times at most; false once the worker has closed its end.
+    fn read(&mut self, reads: usize) -> bool {
+        for _ in 0..reads {
             let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes) {
                 Ok(0) => return false,

@@ -77,14 +77,16 @@ impl Running<'_> {
     }
 
     pub(super) fn take_note(&mut self, heard: Vec<Heard>) {
+        let mut questions = Vec::new();
         for heard in heard {
             match heard {
                 Heard::Event(event) => self.happen(event),
                 Heard::Remark(text) => self.say(&text),
                 Heard::Metrics { pid, snapshot } => self.state.totals.update(pid, snapshot),
-                Heard::MetricsWanted { pid, request } => self.show_metrics(pid, request),
+                Heard::MetricsWanted { pid, request } => questions.push((pid, request)),
             }
         }
+        self.show_metrics(&questions);
     }
 
     /// Takes every child that has ended. Strangers, adopted because this process is the first of its namespace, only go.
@@ -112,7 +114,7 @@ impl Running<'_> {
     pub(super) fn bury(&mut self, index: usize, exit: Exit) {
         let exit = self.cause_of(exit);
         let mut last_words = Vec::new();
-        self.state.children[index].hear(&mut last_words);
+        self.state.children[index].hear_all(&mut last_words);
         self.take_note(last_words);
         let child = self.state.children.swap_remove(index);
         self.state.log.forget_source(child.pid);

@@ -7,6 +7,7 @@ use telemetry::{Combine, Family, Series, Snapshot, Value};
 use super::child::Child;
 use super::{Reloads, Running};
 use crate::fleet::{Part, Unit};
+use crate::metrics;
 use crate::status::{
     DESCRIBE_SCHEMA, DependencyStatus, Description, LastExit, ProcessStatus, SCHEMA, State, Status, SupervisorState,
     SupervisorStatus, WorkerStatus,
@@ -43,12 +44,19 @@ impl Running<'_> {
         }
     }
 
-    /// Answers a worker that was asked for the metrics of all.
-    pub(super) fn show_metrics(&mut self, pid: i32, request: u64) {
-        // Too long an answer is none: the worker says so.
-        let Some(answer) = self.state.totals.answer(request, &self.own_metrics()) else { return };
-        if let Some(child) = self.state.children.iter_mut().find(|child| child.pid == pid) {
-            child.tell(&answer);
+    /// Answers workers that were asked for the metrics of all: process ids with the numbers of their requests. Everything is added up
+    /// once, however many have asked.
+    pub(super) fn show_metrics(&mut self, questions: &[(i32, u64)]) {
+        if questions.is_empty() {
+            return;
+        }
+        let text = self.state.totals.text(&self.own_metrics());
+        for &(pid, request) in questions {
+            // Too long an answer is none: the worker says so.
+            let Some(answer) = metrics::answer(request, &text) else { return };
+            if let Some(child) = self.state.children.iter_mut().find(|child| child.pid == pid) {
+                child.answer(&answer);
+            }
         }
     }
 

@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_worker_that_leaks_is_replaced_with_its_successor_ready_first),
         named(every_change_is_told_with_who_asked_for_it),
         named(clients_do_not_delay_the_reaping_of_a_child),
+        named(a_worker_that_talks_without_end_keeps_nobody_waiting),
         named(the_first_process_of_a_namespace_reaps_a_thousand_orphans),
         named(workers_are_bound_to_processors_only_when_that_is_wanted),
         named(another_program_takes_the_supervisors_place_and_nobody_notices),
@@ -422,6 +423,28 @@ fn clients_do_not_delay_the_reaping_of_a_child() {
     });
     println!("reaped after {calm:.1?}, with 100 clients after {busy:.1?}");
     assert!(busy < calm + Duration::from_millis(10), "{calm:?} and {busy:?}");
+}
+
+fn a_worker_that_talks_without_end_keeps_nobody_waiting() {
+    let directory = directory("");
+    set_mode(directory.path(), "mode-0", "flood");
+    let supervised = Supervised::start_in(directory, &["workers=2"]);
+    let mut times: Vec<_> = (0..100)
+        .map(|_| {
+            let started = Instant::now();
+            supervised.status();
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("status took {:.1?} at the median and {:.1?} at most beside a flood", times[50], times[99]);
+    assert!(times[50] < Duration::from_millis(50), "{:?}", times[50]);
+    let sibling = supervised.worker_pid(1).unwrap();
+    signal(sibling, Signal::SIGKILL);
+    within(Duration::from_secs(3), "its sibling is replaced", || supervised.replacement(1, sibling).is_some());
+    let memory = own_memory_bytes(supervised.pid());
+    assert!(memory < 64 << 20, "{memory} bytes");
+    assert_eq!(supervised.workers().len(), 2, "the talkative one is alive");
 }
 
 fn the_first_process_of_a_namespace_reaps_a_thousand_orphans() {

@@ -139,6 +139,10 @@ pub(crate) fn worker(directory: &str) -> i32 {
     if modes.contains("orphans") {
         leave_orphans();
     }
+    if modes.contains("flood") {
+        flood(&inherited, &mut channel, &term);
+        return 0;
+    }
     if modes.contains("ignore-term") {
         wait_for_ever();
     }
@@ -167,6 +171,20 @@ fn leak() {
     loop {
         leaked.push(vec![1_u8; 4 << 20]);
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Talks without end and reads nothing, until it is told to end.
+fn flood(inherited: &Inherited, channel: &mut UnixStream, term: &AtomicBool) {
+    let mut frames = Vec::new();
+    for request in 0..2_000 {
+        frames.extend(encode(&FromWorker::MetricsWanted { request }));
+        frames.extend(encode(&FromWorker::Statistics(STATISTICS)));
+        frames.extend(encode(&FromWorker::Drained { cut: request % 2 }));
+    }
+    channel.set_nonblocking(false).unwrap();
+    while !term.load(Ordering::SeqCst) && channel.write_all(&frames).is_ok() {
+        let _ = inherited.notify("STATUS=flooding");
     }
 }
 
