@@ -3,14 +3,17 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
+};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -92,16 +95,8 @@ impl Clients {
         lock::create_directory_of(path)?;
         let lock = StateLock::try_acquire(&lock::beside(path))?;
         let cannot_create = |source| Error::CannotCreate { path: path.to_owned(), source };
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_create(error)),
-            _ => {}
-        }
-        // A later chmod would leave a moment in which others may connect.
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener.map_err(cannot_create)?;
-        listener.set_nonblocking(true).map_err(cannot_create)?;
+        remove_stale(path).map_err(cannot_create)?;
+        let listener = listen_at(path).map_err(cannot_create)?;
         Ok(Self { listener, path: path.to_owned(), connections: Vec::new(), next_id: 0, accept_after: None, lock })
     }
 
@@ -134,6 +129,11 @@ impl Clients {
         }
         self.connections.retain(|connection| !connection.closed);
         asked
+    }
+
+    /// Whether a client has left or does not read, so that answers are lost on it.
+    pub(crate) fn is_gone(&self, id: ClientId) -> bool {
+        self.connections.iter().all(|connection| connection.id != id || connection.closed)
     }
 
     /// Answers one client, if it is still there.
@@ -201,8 +201,9 @@ impl Clients {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
+    /// So many at most, lest somebody who only connects keep the loop to themselves.
     fn accept(&mut self, now: Instant, asked: &mut Vec<Asked>) {
-        loop {
+        for _ in 0..MOST_CLIENTS {
             match self.listener.accept() {
                 Ok((stream, _)) => asked.extend(self.admit(stream, now).map(Asked::Refused)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -240,14 +241,42 @@ impl Clients {
     }
 }
 
+/// The mode is set before the socket gets its name: afterwards would leave a moment in which others may connect.
+fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::MAXALLOWABLE)?;
+    Ok(socket.into())
+}
+
+/// Takes a socket away that the lock tells to be stale. Anything else that lies there is somebody's.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already and no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// A file left behind is harmless: the lock tells that it is stale.
 fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
+/// What a client gets in the place of what no reader accepts, such as the metrics of a worker that makes them up.
+fn too_long() -> Reply {
+    Reply::Failed { code: 1, message: "the answer is too long to be sent".to_owned() }
+}
+
 impl Connection {
     fn say(&mut self, reply: &Reply) {
-        self.outgoing.extend(frame::encode_json(reply));
+        if self.closed {
+            return;
+        }
+        self.outgoing.extend(frame::encode_json_if_it_fits(reply).unwrap_or_else(|| frame::encode_json(&too_long())));
         self.write();
         self.closed |= self.outgoing.len() > UNREAD_BYTES;
     }
@@ -290,5 +319,80 @@ impl Connection {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn path(directory: &tempfile::TempDir) -> PathBuf {
+        directory.path().join("supervisor.sock")
+    }
+
+    /// A client that has connected and was noticed.
+    fn connected(clients: &mut Clients) -> (UnixStream, ClientId) {
+        let stream = UnixStream::connect(&clients.path).unwrap();
+        clients.turn(Instant::now());
+        (stream, clients.connections.last().unwrap().id)
+    }
+
+    #[test]
+    fn an_answer_that_no_reader_accepts_is_told_to_be_too_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut clients = Clients::bind(&path(&directory)).unwrap();
+        let (mut stream, id) = connected(&mut clients);
+        clients.reply(id, &Reply::Progress("x".repeat(2 << 20)));
+        let (mut replies, mut bytes) = (Decoder::<Reply>::new(), [0; 4096]);
+        let count = stream.read(&mut bytes).unwrap();
+        replies.push(&bytes[..count]);
+        assert_eq!(replies.next_json(), Ok(Some(too_long())));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_told_no_more_once_it_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut clients = Clients::bind(&path(&directory)).unwrap();
+        let (_stream, id) = connected(&mut clients);
+        clients.keep(id);
+        for _ in 0..10_000 {
+            clients.tell_waiting(&Reply::Progress("x".repeat(1_000)));
+        }
+        assert!(clients.is_gone(id));
+        assert!(clients.connections[0].outgoing.len() < 2 * UNREAD_BYTES);
+        clients.turn(Instant::now());
+        assert!(clients.connections.is_empty());
+    }
+
+    #[test]
+    fn nobody_else_may_connect() {
+        let directory = tempfile::tempdir().unwrap();
+        let _clients = Clients::bind(&path(&directory)).unwrap();
+        assert_eq!(fs::metadata(path(&directory)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_a_socket_is_taken_for_one_that_was_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(&directory);
+        fs::write(&path, "precious").unwrap();
+        let refused = Clients::bind(&path).unwrap_err();
+        assert_eq!(refused.exit_code(), 73);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        drop(Clients::bind(&path).unwrap());
+        Clients::bind(&path).expect("a socket that nobody holds is no obstacle");
+    }
+
+    #[test]
+    fn a_lock_that_leads_elsewhere_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, lock::beside(&path(&directory))).unwrap();
+        assert_eq!(Clients::bind(&path(&directory)).unwrap_err().exit_code(), 73);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     }
 }

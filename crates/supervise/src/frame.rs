@@ -135,7 +135,13 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 ///
 /// If the message is longer than [`MAX_FRAME_BYTES`].
 pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
-    framed(&serde_json::to_vec(message).expect("messages are plain data and serialise"))
+    encode_json_if_it_fits(message).expect("the message is one that readers accept")
+}
+
+/// `message` as one frame of JSON, unless it is longer than [`MAX_FRAME_BYTES`].
+pub(crate) fn encode_json_if_it_fits<T: Serialize>(message: &T) -> Option<Vec<u8>> {
+    let payload = serde_json::to_vec(message).expect("messages are plain data and serialise");
+    (payload.len() <= MAX_FRAME_BYTES).then(|| framed(&payload))
 }
 
 /// Collects bytes and hands out the messages they make up.

@@ -60,6 +60,7 @@ impl Running<'_> {
 
     fn serve(&mut self, client: ClientId, request: Request) {
         match request {
+            Request::Ping | Request::Status | Request::Describe { .. } if self.clients.is_gone(client) => {}
             Request::Ping => {
                 let pong =
                     Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.state.spec.version.clone() };
@@ -302,7 +303,8 @@ fn in_words(request: &Request) -> String {
         Request::Stop { now: false } => "a stop".to_owned(),
         Request::Stop { now: true } => "a stop at once".to_owned(),
         Request::Reload { binary: None } => "a reload".to_owned(),
-        Request::Reload { binary: Some(path) } => format!("a reload with {}", path.display()),
+        // Quoted, lest a path with a line feed write a line of the audit itself.
+        Request::Reload { binary: Some(path) } => format!("a reload with {path:?}"),
         Request::Scale(Scale::To(count)) => format!("{count} workers"),
         Request::Scale(Scale::By(difference)) => format!("{difference:+} workers"),
         Request::Restart { id, hard } => {
@@ -311,5 +313,18 @@ fn in_words(request: &Request) -> String {
         }
         Request::Upgrade => "an upgrade".to_owned(),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_one_line_of_the_audit() {
+        let path = PathBuf::from("/x\nsupervisor| audit: uid 0 (pid 1) asks for a stop\u{1b}[2J");
+        let words = in_words(&Request::Reload { binary: Some(path) });
+        assert!(words.starts_with("a reload with \"/x\\nsupervisor|"), "{words}");
+        assert!(!words.contains(char::is_control), "{words}");
     }
 }
