@@ -12,13 +12,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, listen, setsockopt, socket,
+    sockopt,
 };
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ pub(crate) struct Sockets {
     slots: u32,
     /// Our workers wait for all descriptors at once; a foreign program gets blocking sockets, as it would from systemd.
     nonblocking: bool,
+    /// Dropping them gives them up. Not so those that were handed over: whoever reads them and then finds that it cannot go on must
+    /// not take away files that are in use.
+    #[serde(skip)]
+    were_bound_here: bool,
 }
 
 /// What a listener was asked for as.
@@ -90,6 +94,7 @@ impl Sockets {
             admin: None,
             slots: spec.workers,
             nonblocking: own,
+            were_bound_here: true,
         };
         sockets.take_activated(activated)?;
         sockets.prepare(FIRST_GENERATION, &spec.listen)?;
@@ -139,10 +144,10 @@ impl Sockets {
     pub(crate) fn grow(&mut self, slots: u32) -> Result<(), Error> {
         for (_, listener) in &mut self.listeners {
             let Listener::Sharded(sharded) = listener else { continue };
-            let before = sharded.shards.len();
             sharded.grow(slots)?;
             if self.nonblocking {
-                sharded.shards[before..].iter().try_for_each(set_nonblocking)?;
+                // All of them: a call that failed half-way has left some that still block.
+                sharded.shards.iter().try_for_each(set_nonblocking)?;
             }
         }
         self.slots = self.slots.max(slots);
@@ -260,7 +265,9 @@ impl Listener {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        self.close();
+        if self.were_bound_here {
+            self.close();
+        }
     }
 }
 
@@ -337,7 +344,7 @@ fn address_of(socket: &OwnedFd, wanted: SocketAddr) -> Result<SocketAddr, Error>
 fn bind_unix(path: &Path) -> Result<OwnedFd, Error> {
     let name = || format!("unix:{}", path.display());
     let failed = |errno: Errno| Error::Bind { address: name(), source: errno.into() };
-    if UnixStream::connect(path).is_ok() {
+    if is_served(path) {
         return Err(Error::AddressTaken { address: name(), holder: port_holder::of_unix(path) });
     }
     if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
@@ -349,4 +356,12 @@ fn bind_unix(path: &Path) -> Result<OwnedFd, Error> {
     bind(socket.as_raw_fd(), &address).map_err(failed)?;
     listen(&socket, Backlog::MAXALLOWABLE).map_err(failed)?;
     Ok(socket)
+}
+
+/// Whether somebody listens there. Without waiting for room in their queue, for which a blocking connection would.
+fn is_served(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(socket) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    let Ok(address) = UnixAddr::new(path) else { return false };
+    matches!(connect(socket.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use super::*;
@@ -130,4 +130,36 @@ fn queued_connections_outlive_the_worker_that_did_not_accept_them() {
     let mut counts = [0];
     accept_all(&shards(&sockets, 1), &mut counts);
     assert_eq!(counts, [queued.len() as u32]);
+}
+
+#[test]
+fn sockets_that_were_handed_over_are_given_up_only_on_purpose() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("http.sock");
+    let handed_over = || {
+        let sockets = Sockets::bind(&spec(1, &[&format!("unix:{}", path.display())]), Vec::new()).unwrap();
+        let text = serde_json::to_string(&sockets).unwrap();
+        // Whoever reads the text owns the descriptors.
+        std::mem::forget(sockets);
+        text
+    };
+    // What a program does that knows of one field more than the one before.
+    assert!(serde_json::from_str::<(Sockets, u32)>(&format!("[{},\"no number\"]", handed_over())).is_err());
+    assert!(path.exists(), "the file is in use by the one who goes on");
+    serde_json::from_str::<Sockets>(&handed_over()).unwrap().close();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_unix_socket_whose_queue_is_full_is_taken_and_nobody_waits_for_room_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("http.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let _queued: Vec<_> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let (tell, told) = std::sync::mpsc::channel();
+    let address = format!("unix:{}", path.display());
+    std::thread::spawn(move || tell.send(Sockets::bind(&spec(1, &[&address]), Vec::new()).unwrap_err()));
+    let refused = told.recv_timeout(std::time::Duration::from_secs(20)).expect("nobody waits");
+    assert_eq!(refused.exit_code(), 73);
 }
