@@ -352,6 +352,11 @@ impl Fleet {
         matches!(self.phase, Phase::Draining | Phase::Ending | Phase::Ended)
     }
 
+    /// Whether all workers were ready at some moment.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced
+    }
+
     pub(crate) fn is_reloading(&self) -> bool {
         self.reload.is_some()
     }

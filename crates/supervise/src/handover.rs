@@ -13,6 +13,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -88,16 +90,23 @@ impl Prepared {
 
     /// Becomes the program at `path`, with the arguments of this one. Returns only if that fails, with nothing changed.
     ///
-    /// All signals are blocked from here on; the new program unblocks them once it handles them.
-    pub(crate) fn become_program(self, path: &Path) -> io::Error {
+    /// All signals are blocked from here on; the new program unblocks them once it handles them. Those that `noticed` tells of
+    /// then were noticed and not handled yet: they are sent once more, so that they wait for the new program, too.
+    pub(crate) fn become_program(self, path: &Path, noticed: impl FnOnce() -> Vec<Signal>) -> io::Error {
         let number = self.memory.as_raw_fd();
+        let send_again = || {
+            for signal in noticed() {
+                // This process exists, and may send itself what it likes.
+                let _ = kill(getpid(), signal);
+            }
+        };
         let attempt = || {
             let program = CString::new(path.as_os_str().as_bytes())?;
             let arguments = std::env::args_os().map(|argument| CString::new(argument.into_vec()));
             let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
             let environment = environment(number).collect::<Result<Vec<_>, _>>()?;
             let kept: Vec<RawFd> = self.descriptors.iter().copied().chain([number]).collect();
-            Err(sys::replace_program(&program, &arguments, &environment, &kept))
+            Err(sys::replace_program(&program, &arguments, &environment, &kept, send_again))
         };
         let Err(error) = attempt() as io::Result<std::convert::Infallible>;
         error

@@ -187,6 +187,8 @@ impl Running<'_> {
             self.end_late_rehearsal(now);
             self.tell_service_manager(now);
             self.happen(Event::Tick);
+            // Not where a reload ends: what else the fleet wants done at that moment comes first.
+            self.reload_again_if_wanted();
         }
     }
 
@@ -336,6 +338,9 @@ impl Running<'_> {
 
     fn leave(mut self, outcome: Outcome) {
         self.state.sockets.close();
+        // Whoever waits for something else than the end must not take the end for it.
+        self.end_farewell();
+        self.abandon_rehearsal();
         self.state.log.line("everything has ended");
         self.state.log.finish(LAST_LINES_WITHIN);
         let last_word = match outcome {

@@ -241,13 +241,15 @@ pub(crate) fn fork_and_exec(prepared: Prepared<'_>) -> io::Result<i32> {
 /// Becomes another program, to which the descriptors in `kept` stay open. Returns only if that fails, as if nothing had been
 /// tried.
 ///
-/// The new program starts with all signals blocked, so that none is lost between this program's handlers and its own.
+/// The new program starts with all signals blocked, so that none is lost between this program's handlers and its own;
+/// `when_blocked` runs as soon as they are.
 #[allow(unsafe_code)]
 pub(crate) fn replace_program(
     program: &CString,
     arguments: &[CString],
     environment: &[CString],
     kept: &[RawFd],
+    when_blocked: impl FnOnce(),
 ) -> io::Error {
     let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
     let (arguments, environment) = (pointers(arguments), pointers(environment));
@@ -261,6 +263,7 @@ pub(crate) fn replace_program(
     if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)) {
         return errno.into();
     }
+    when_blocked();
     set_flags(0);
     // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };

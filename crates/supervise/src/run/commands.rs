@@ -60,7 +60,7 @@ impl Running<'_> {
 
     fn serve(&mut self, client: ClientId, request: Request) {
         match request {
-            Request::Ping | Request::Status | Request::Describe { .. } if self.clients.is_gone(client) => {}
+            Request::Ping | Request::Status | Request::Describe { .. } if self.state.clients.is_gone(client) => {}
             Request::Ping => {
                 let pong =
                     Reply::Pong { pid: nix::unistd::getpid().as_raw(), version: self.state.spec.version.clone() };
@@ -231,16 +231,16 @@ impl Running<'_> {
         self.manager.ready();
         match (client, failure) {
             (Some(client), None) => self.state.clients.conclude(client, &Reply::Done),
-            (Some(client), Some(ReloadFailure { message, pid })) => {
+            (Some(client), Some(ReloadFailure { message, pid: Some(pid) })) => {
                 let deadline = Instant::now() + LAST_WORDS_WITHIN;
-                if let Some(pid) = pid {
-                    self.state.log.tail(pid, LAST_WORDS);
-                }
-                self.farewell = Some(Farewell { client, message, pid: pid.unwrap_or_default(), deadline });
+                self.state.log.tail(pid, LAST_WORDS);
+                self.farewell = Some(Farewell { client, message, pid, deadline });
+            }
+            (Some(client), Some(ReloadFailure { message, pid: None })) => {
+                self.refuse(client, code::ROLLED_BACK, &message);
             }
             (None, _) => {}
         }
-        self.reload_again_if_wanted();
     }
 
     fn keep_only_what_serves(&mut self) {
@@ -268,10 +268,14 @@ impl Running<'_> {
         if self.farewell.as_ref().is_none_or(|farewell| now < farewell.deadline) {
             return;
         }
+        self.end_farewell();
+    }
+
+    /// Tells what there is to tell by now.
+    pub(super) fn end_farewell(&mut self) {
         if let Some(Farewell { client, message, .. }) = self.farewell.take() {
-            self.state.clients.conclude(client, &Reply::Failed { code: code::ROLLED_BACK, message });
+            self.refuse(client, code::ROLLED_BACK, &message);
         }
-        self.reload_again_if_wanted();
     }
 
     /// A reload is over when its client knows.
@@ -279,7 +283,7 @@ impl Running<'_> {
         self.state.fleet.is_reloading() || self.farewell.is_some()
     }
 
-    fn reload_again_if_wanted(&mut self) {
+    pub(super) fn reload_again_if_wanted(&mut self) {
         if self.reload_again && !self.is_reloading() {
             self.reload_again = false;
             self.reload_by_signal();

@@ -80,6 +80,10 @@ impl Running<'_> {
         if self.rehearsal.is_some() || self.is_reloading() || self.state.fleet.is_stopping() {
             return self.refuse_or_say(client, code::BUSY, "not now: an upgrade, a reload or a stop is under way");
         }
+        // Whoever waits for that moment, perhaps in a terminal, is known to this program alone.
+        if !self.state.fleet.is_announced() {
+            return self.refuse_or_say(client, code::BUSY, "not now: the workers have not all been ready yet");
+        }
         match self.rehearse() {
             Ok(pid) => {
                 self.say(&format!("{} is tried (pid {pid})", self.executable.display()));
@@ -134,11 +138,18 @@ impl Running<'_> {
         }
         self.state.upgrade_for = client;
         let error = match Prepared::of(&self.state) {
-            Ok(state) => state.become_program(&self.executable),
+            Ok(state) => state.become_program(&self.executable, || self.signals.pending()),
             Err(error) => error,
         };
         self.state.upgrade_for = None;
         let message = format!("{} cannot be executed: {error}; nothing has changed", self.executable.display());
         self.refuse_or_say(client, code::FAILED, &message);
+    }
+
+    /// There will be nothing whose place the program could take.
+    pub(super) fn abandon_rehearsal(&mut self) {
+        let Some(Rehearsal { pid, client, .. }) = self.rehearsal.take() else { return };
+        kill_group(pid);
+        self.refuse_or_say(client, code::BUSY, "the supervisor ends");
     }
 }

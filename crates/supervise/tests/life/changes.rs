@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use supervise::control::{Reply, Request, Scale};
+use supervise::control::{Client, Reply, Request, Scale};
 use supervise::status::{State, SupervisorState};
 
 use crate::cases::{Case, named};
@@ -43,6 +43,8 @@ pub(crate) fn all() -> Vec<Case> {
         named(workers_are_bound_to_processors_only_when_that_is_wanted),
         named(another_program_takes_the_supervisors_place_and_nobody_notices),
         named(a_program_that_cannot_go_on_has_no_effect),
+        named(whoever_waits_for_what_a_stop_prevents_is_told_so),
+        named(a_signal_that_comes_while_a_program_takes_over_is_not_lost),
     ]
 }
 
@@ -560,6 +562,50 @@ fn a_program_that_cannot_go_on_has_no_effect() {
         supervised.ask(0).unwrap();
     }
     eventually("what it said is in the log", || supervised.line("upgrade| this release is broken").is_some());
+
+    let directory = directory("never-ready");
+    let starting = Supervised::launch(directory, &[]);
+    eventually("it answers", || Client::connect(&starting.socket()).is_ok());
+    let message = "not now: the workers have not all been ready yet".to_owned();
+    assert_eq!(starting.change(&Request::Upgrade), Reply::Failed { code: 75, message });
+
     let unchanged = supervised.client().ping().unwrap();
     assert_eq!(unchanged.0, supervised.pid());
+}
+
+fn whoever_waits_for_what_a_stop_prevents_is_told_so() {
+    let mut reloading = Supervised::start(&["canary_ms=60000"]);
+    let replies = reloading.client().command(&RELOAD).unwrap();
+    eventually("it has begun", || reloading.status().supervisor.state == SupervisorState::Reloading);
+    reloading.signal(Signal::SIGTERM);
+    let last = replies.map(Result::unwrap).last();
+    assert_eq!(last, Some(Reply::Failed { code: 4, message: "the supervisor ends".to_owned() }));
+    assert_eq!(reloading.ends(Duration::from_secs(10)).code(), Some(0));
+
+    let (mut upgrading, program) = with_own_program(&[]);
+    install(&program, b"#!/bin/sh\nexec sleep 60\n");
+    let replies = upgrading.client().command(&Request::Upgrade).unwrap();
+    eventually("it is tried", || upgrading.line(" is tried (pid ").is_some());
+    upgrading.signal(Signal::SIGTERM);
+    let last = replies.map(Result::unwrap).last();
+    assert_eq!(last, Some(Reply::Failed { code: 75, message: "the supervisor ends".to_owned() }));
+    assert_eq!(upgrading.ends(Duration::from_secs(10)).code(), Some(0));
+}
+
+fn a_signal_that_comes_while_a_program_takes_over_is_not_lost() {
+    let own = std::env::current_exe().unwrap();
+    for round in 0..20 {
+        let (mut supervised, program) = with_own_program(&["workers=1"]);
+        // The rehearsal ends, which is the sign to take over, and a moment later somebody stops the service.
+        let stop = "i=0; while [ $i -lt $0 ]; do i=$((i + 1)); done; kill -TERM $SUPERVISOR";
+        let script = format!(
+            "#!/bin/sh\n[ -z \"$BELLWETHER_REHEARSAL\" ] && exec {} \"$@\"\n\
+             export SUPERVISOR=$PPID\nsh -c '{stop}' {} &\nexit 0\n",
+            own.display(),
+            round * 40,
+        );
+        install(&program, script.as_bytes());
+        supervised.signal(Signal::SIGUSR2);
+        assert_eq!(supervised.ends(Duration::from_secs(10)).code(), Some(0), "round {round}");
+    }
 }
