@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_second_reload_is_refused_and_a_storm_of_signals_is_one_more),
         named(a_reload_may_name_another_executable),
         named(reloads_leave_no_descriptor_no_memory_and_no_thread_behind),
+        named(an_idle_supervisor_uses_less_than_a_thousandth_of_a_processor),
         named(scaling_up_and_down_under_load_loses_nothing),
         named(signals_scale_by_one_but_never_to_none),
         named(a_restart_replaces_one_worker_or_all),
@@ -252,6 +253,23 @@ fn reloads_leave_no_descriptor_no_memory_and_no_thread_behind() {
     let grown = own_memory_bytes(supervised.pid()).saturating_sub(memory);
     assert!(grown <= 1 << 20, "{grown} bytes more");
     assert_eq!(fs::read_dir(format!("/proc/{}/task", supervised.pid())).unwrap().count(), 1);
+}
+
+fn an_idle_supervisor_uses_less_than_a_thousandth_of_a_processor() {
+    let supervised = Supervised::start(&["foreign=exec sleep 600", "workers=2", "min_uptime_ms=50"]);
+    let used = || {
+        let statistics = fs::read_to_string(format!("/proc/{}/schedstat", supervised.pid())).unwrap();
+        Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+    };
+    // The least of three, because a busy machine makes the same work dearer.
+    let share = (0..3).map(|_| {
+        let (before, begun) = (used(), Instant::now());
+        eventually("three seconds are over", || begun.elapsed() >= Duration::from_secs(3));
+        (used() - before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    });
+    let share = share.fold(f64::INFINITY, f64::min);
+    println!("{:.3} % of a processor", share * 100.0);
+    assert!(share < 0.001, "{:.3} %", share * 100.0);
 }
 
 fn scaling_up_and_down_under_load_loses_nothing() {
