@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::restart::NOT_TO_BE_RESPAWNED;
+use super::restart::{FAILURES_TOLERATED, NOT_TO_BE_RESPAWNED};
 use super::slot::{Replacement, Successor};
 use super::{Action, DrainKind, Exit, Fleet, Life, Reason, ReloadFailure, Rules, Signs, Ticket, Unit};
 
@@ -56,7 +56,7 @@ impl Fleet {
             self.drop_successor(in_hand.slot, now, actions);
         }
         for slot in self.wanted_slots() {
-            self.workers[slot as usize].replacement = Some(Replacement { reason: Reason::Reload, not_before: now });
+            self.workers[slot as usize].replacement = Some(Replacement::new(Reason::Reload, now));
         }
         self.reload = Some(Reload { ticket, from, to, previous_rules, canary_is_proven: false, failure: None });
         actions.push(Action::Log(format!("reload: generation {to} takes the place of generation {from}")));
@@ -71,7 +71,7 @@ impl Fleet {
     pub(super) fn want_replacement(&mut self, slot: u32, reason: Reason, not_before: Instant) {
         let place = &mut self.workers[slot as usize];
         if place.replacement.is_none() && place.is_ready() && slot < self.wanted && self.reload.is_none() {
-            place.replacement = Some(Replacement { reason, not_before });
+            place.replacement = Some(Replacement::new(reason, not_before));
         }
     }
 
@@ -227,15 +227,34 @@ impl Fleet {
             return;
         }
         self.fail_waits(slot, tells, actions);
-        if exit == Exit::Code(NOT_TO_BE_RESPAWNED) && self.reload.is_none() {
+        let failed = self.workers[slot as usize].replacement.map_or(0, |wish| wish.failed) + 1;
+        let refused = exit == Exit::Code(NOT_TO_BE_RESPAWNED);
+        if self.reload.is_some() && (refused || failed >= FAILURES_TOLERATED) {
+            self.stay_on_the_way_back(slot, tells, actions);
+            return;
+        }
+        if refused {
             self.workers[slot as usize].replacement = None;
             actions.push(Action::Log(format!("{tells}, so the worker before it stays")));
             return;
         }
         let wait = self.restart_wait(Unit::Worker(slot), true);
         let reason = in_hand.map_or(Reason::Reload, |in_hand| in_hand.reason);
-        self.workers[slot as usize].replacement = Some(Replacement { reason, not_before: now + wait });
+        self.workers[slot as usize].replacement = Some(Replacement { reason, not_before: now + wait, failed });
         actions.push(Action::Log(format!("{tells}; the worker before it stays, trying again in {wait:.1?}")));
+    }
+
+    /// The old generation cannot start any more, perhaps because of what the new one has done. The worker of the new one in `slot` serves,
+    /// so it stays; whoever waits for the end of the reload must not wait for ever.
+    fn stay_on_the_way_back(&mut self, slot: u32, tells: &str, actions: &mut Vec<Action>) {
+        let Some(Reload { from, to, failure: Some(failure), .. }) = &mut self.reload else { return };
+        let message = format!("{tells}, so the worker of generation {to} stays");
+        failure.message.push_str("; ");
+        failure.message.push_str(&message);
+        let place = &mut self.workers[slot as usize];
+        // What will be started in its place one day.
+        (place.replacement, place.generation) = (None, *from);
+        actions.push(Action::Log(message));
     }
 
     /// The worker that served has ended while its successor was on the way, which now counts; false without one.
@@ -286,7 +305,7 @@ impl Fleet {
         reload.failure = Some(ReloadFailure { message: tells.to_owned(), pid });
         self.rules = reload.previous_rules.clone();
         self.apply_readiness();
-        let wish = Replacement { reason: Reason::Reload, not_before: now };
+        let wish = Replacement::new(Reason::Reload, now);
         for slot in &mut self.workers {
             slot.replacement = (slot.generation == to).then_some(wish);
         }

@@ -113,6 +113,14 @@ pub(super) struct Replacement {
     pub(super) reason: Reason,
     #[serde(with = "crate::handover::moment")]
     pub(super) not_before: Instant,
+    /// How many successors have failed already.
+    pub(super) failed: usize,
+}
+
+impl Replacement {
+    pub(super) fn new(reason: Reason, not_before: Instant) -> Self {
+        Self { reason, not_before, failed: 0 }
+    }
 }
 
 /// A worker that gets no new connections and takes those that are on their way.

@@ -1,6 +1,7 @@
 //! Reloads: the successor first, one slot at a time, and back when a new worker is no good.
 
 use super::*;
+use crate::fleet::restart::FAILURES_TOLERATED;
 
 impl World {
     fn reload(&mut self) {
@@ -226,4 +227,30 @@ fn a_stop_during_a_reload_ends_everything_and_tells_who_waits() {
         world.exit(pid, Exit::Code(0));
     }
     assert_eq!(world.outcome, Some(Outcome::Clean));
+}
+
+#[test]
+fn a_way_back_that_is_barred_ends_with_the_new_worker_where_it_serves() {
+    // What the old release says, and how often it is asked. After the new one has changed a database, it may never start again.
+    for (exit, attempts) in [(Exit::Code(78), 1), (Exit::Code(1), FAILURES_TOLERATED)] {
+        let mut world = World::ready(rules(2, &[]));
+        let old = world.worker(1);
+        world.reload();
+        world.happen(Event::Ready { pid: world.successor(0).unwrap() });
+        world.pass(Duration::from_secs(2));
+        let new = world.worker(0);
+        world.exit(world.successor(1).unwrap(), Exit::Code(1));
+        for attempt in 1..=attempts {
+            assert!(world.reloads_ended.is_empty(), "{attempt}");
+            let successor = world.successor(0).expect("the old generation is tried");
+            world.exit(successor, exit);
+            world.pass(Duration::from_secs(20));
+        }
+        let message = &world.failure().message;
+        assert!(message.starts_with("w1 ") && message.ends_with("the worker of generation 2 stays"), "{message}");
+        assert_eq!((world.worker(0), world.worker(1)), (new, old));
+        world.exit(new, KILL);
+        world.pass(milliseconds(200));
+        assert_eq!(world.running[&world.worker(0)].1, 1, "its successor is of the generation that is in force");
+    }
 }
