@@ -160,6 +160,10 @@ impl Fleet {
     }
 
     fn restart_hard(&mut self, slot: u32, now: Instant, actions: &mut Vec<Action>) {
+        // Before that, nothing was started that could be started again.
+        if self.phase != Phase::Running {
+            return;
+        }
         self.drop_successor(slot, now, actions);
         self.forget_in_hand(slot);
         let place = &mut self.workers[slot as usize];

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::restart::SETTLED_AFTER;
 use super::slot::Successor;
-use super::{Action, Exit, Fleet, Leaving, Life, Part, Reason, Unit};
+use super::{Action, Exit, Fleet, Leaving, Life, Part, Phase, Reason, Unit};
 
 /// A slot whose worker ended keeps its connections for this long, which is enough for a healthy replacement.
 pub(super) const VACANCY_TOLERATED: Duration = Duration::from_millis(250);
@@ -19,7 +19,7 @@ impl Fleet {
     /// When [`Fleet::watch`] or [`Fleet::steer`] has something to do about `unit`.
     pub(super) fn watch_due(&self, unit: Unit) -> Option<Instant> {
         let Unit::Worker(id) = unit else { return None };
-        if self.is_stopping() {
+        if self.phase != Phase::Running {
             return None;
         }
         let slot = self.slot(unit);

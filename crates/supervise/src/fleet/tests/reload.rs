@@ -254,3 +254,19 @@ fn a_way_back_that_is_barred_ends_with_the_new_worker_where_it_serves() {
         assert_eq!(world.running[&world.worker(0)].1, 1, "its successor is of the generation that is in force");
     }
 }
+
+#[test]
+fn a_reload_before_the_first_worker_waits_for_the_processes_without_a_busy_loop() {
+    let mut world = World::new(rules(2, &["redis"]));
+    world.happen(Event::Start);
+    world.reload();
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.running.len(), 1, "workers wait for the first attempt of the process");
+    world.say_ready();
+    for _ in 0..5 {
+        world.say_ready();
+        world.pass(Duration::from_secs(2));
+    }
+    assert_eq!(world.reloads_ended, [None]);
+    assert_eq!(world.generations(), [2, 2]);
+}

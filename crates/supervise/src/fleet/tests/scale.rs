@@ -121,3 +121,15 @@ fn a_worker_that_does_not_exist_cannot_be_restarted() {
     world.happen(Event::Restart { ticket: Some(9), slot: Some(2), hard: false });
     assert_eq!(world.answers, [(9, Err("there is no worker w2".to_owned()))]);
 }
+
+#[test]
+fn a_hard_restart_before_the_first_worker_starts_no_second_one() {
+    let mut world = World::new(rules(1, &["redis"]));
+    world.happen(Event::Start);
+    world.happen(Event::Restart { ticket: Some(9), slot: None, hard: true });
+    assert_eq!(world.running.len(), 1, "the process comes first");
+    world.say_ready();
+    assert_eq!(world.running.len(), 2);
+    world.say_ready();
+    assert_eq!(world.answers, [(9, Ok(()))]);
+}
