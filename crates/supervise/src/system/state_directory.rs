@@ -30,17 +30,23 @@ impl StateDirectory {
     /// Creates the directory for its owner alone, unless it exists, and lets `user` pass through it.
     ///
     /// Only root has workers of another user; for anybody else `user` makes no difference. A directory that `user` could
-    /// change is [`Error::Changeable`], one that `user` cannot get to [`Error::OutOfReach`].
+    /// change, or that lies in one where `user` could put another in its place, is [`Error::Changeable`], one that `user`
+    /// cannot get to [`Error::OutOfReach`].
     pub fn create(path: &Path, user: Option<&str>) -> Result<Self, Error> {
         let cannot_create = |source| Error::CannotCreate { path: path.to_owned(), source };
-        create_private(path).map_err(cannot_create)?;
-        let Some(name) = user.filter(|_| Uid::effective().is_root()) else { return Ok(Self { guest: None }) };
-        let guest = Guest { name: name.to_owned(), identity: Identity::of(name)? };
-        if guest.identity.uid == 0 {
-            return Ok(Self { guest: None });
+        let guest = user.filter(|_| Uid::effective().is_root()).map(Guest::new).transpose()?;
+        let guest = guest.filter(|guest| guest.identity.uid != 0);
+        if let Some(guest) = &guest {
+            // As it is written it may lead through a link that somebody could turn elsewhere.
+            guest.require_unchangeable(&std::path::absolute(path).map_err(cannot_create)?)?;
         }
-        guest.let_through(&path.canonicalize().map_err(cannot_create)?)?;
-        Ok(Self { guest: Some(guest) })
+        create_private(path).map_err(cannot_create)?;
+        if let Some(guest) = &guest {
+            let path = path.canonicalize().map_err(cannot_create)?;
+            guest.require_unchangeable(&path)?;
+            guest.let_through(&path)?;
+        }
+        Ok(Self { guest })
     }
 
     /// Creates the directory `path`, which lies in this one, unless it exists, for the workers' user alone.
@@ -54,12 +60,29 @@ impl StateDirectory {
 }
 
 impl Guest {
+    fn new(name: &str) -> Result<Self, Error> {
+        Ok(Self { name: name.to_owned(), identity: Identity::of(name)? })
+    }
+
+    /// Neither `path` nor a directory on the way to it may be the user's to change. Where the way leads through a directory that is
+    /// everybody's, such as `/tmp`, its sticky bit keeps what is root's in its place.
+    fn require_unchangeable(&self, path: &Path) -> Result<(), Error> {
+        let is_owner = |metadata: &Metadata| metadata.uid() == self.identity.uid;
+        let may_change = |metadata: &Metadata| is_owner(metadata) || self.may(WRITE, metadata);
+        let may_rename =
+            |metadata: &Metadata| may_change(metadata) && (is_owner(metadata) || metadata.mode() & STICKY == 0);
+        let own = fs::metadata(path).is_ok_and(|metadata| may_change(&metadata)).then_some(path);
+        let on_the_way = path.ancestors().skip(1);
+        let mut on_the_way = on_the_way.filter(|ancestor| fs::metadata(ancestor).is_ok_and(|found| may_rename(&found)));
+        match own.or_else(|| on_the_way.next()) {
+            Some(changeable) => Err(Error::Changeable { path: changeable.to_owned(), user: self.name.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn let_through(&self, path: &Path) -> Result<(), Error> {
         let cannot_use = |source| Error::CannotCreate { path: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(cannot_use)?;
-        if self.may(WRITE, &metadata) || metadata.uid() == self.identity.uid {
-            return Err(Error::Changeable { path: path.to_owned(), user: self.name.clone() });
-        }
         if !self.may(PASS, &metadata) {
             let mode = metadata.mode() & 0o7777 | PASS << self.class(&metadata);
             fs::set_permissions(path, Permissions::from_mode(mode)).map_err(cannot_use)?;
@@ -95,6 +118,9 @@ impl Guest {
 /// Rights to a directory as one class of a mode has them.
 const WRITE: u32 = 0o2;
 const PASS: u32 = 0o1;
+
+/// In such a directory only the owner of a file, or of the directory, renames and removes it.
+const STICKY: u32 = 0o1000;
 
 /// Where the classes of users begin in a mode.
 const OWNER: u32 = 6;
@@ -167,6 +193,28 @@ mod tests {
             assert!(matches!(refused, Error::Changeable { .. }), "{owner} {mode:o}: {refused}");
             assert_eq!(refused.exit_code(), 77);
         }
+    }
+
+    #[test]
+    fn a_state_directory_in_the_place_of_which_its_guests_could_put_another_is_refused() {
+        let Some(directory) = reachable_directory() else { return };
+        let (home, elsewhere) = (directory.path().join("home"), directory.path().join("elsewhere"));
+        fs::create_dir(&home).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, home.join("link")).unwrap();
+        let refused = |path: &str| StateDirectory::create(&home.join(path), Some("nobody")).unwrap_err();
+        for (owner, mode) in [(65534, 0o755), (65534, 0o1755), (0, 0o777)] {
+            chown(&home, Some(owner), None).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            for path in ["state", "a/state", "link", "link/state"] {
+                let refused = refused(path);
+                let Error::Changeable { path: named, .. } = &refused else { panic!("{owner} {mode:o}: {refused}") };
+                assert_eq!(named, &home, "{path}");
+                assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is made where the link leads");
+            }
+        }
+        fs::set_permissions(&home, Permissions::from_mode(0o1777)).unwrap();
+        StateDirectory::create(&home.join("state"), Some("nobody")).expect("the sticky bit protects it");
     }
 
     #[test]
