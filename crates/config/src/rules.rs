@@ -12,6 +12,9 @@ use crate::settings::Settings;
 /// Workers report every second; what is silent for less than two reports may be well.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Workers are told in milliseconds that fit into 31 bits.
+const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 24 * 3_600);
+
 /// Reports every rule that the settings break.
 pub(crate) fn check(layering: &mut Layering) {
     for (key, message) in broken(&layering.settings) {
@@ -35,6 +38,7 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
         ("supervisor.listen", supervisor.listen.is_empty(), "at least one address is needed"),
         ("supervisor.listen", has_duplicates(settings), "an address is named twice"),
         ("supervisor.admin_listen", with_admin, "the workers serve at this address already"),
+        ("supervisor.kill_timeout", supervisor.kill_timeout > LONGEST_DRAIN, "is at most 24d"),
         ("http.max_connections", http.max_connections == 0, "has to be at least 1"),
         ("http.max_connections_per_ip", http.max_connections_per_ip == 0, "has to be at least 1"),
         (

@@ -331,6 +331,7 @@ fn what_recycles_and_logs_has_the_promised_defaults() {
 fn what_recycles_and_logs_is_refused_where_it_makes_no_sense() {
     let cases = [
         ("supervisor.hang_timeout=0s", "`supervisor.hang_timeout`: has to be longer than 0s"),
+        ("supervisor.kill_timeout=25d", "`supervisor.kill_timeout`: is at most 24d"),
         ("log.file_count=0", "`log.file_count`: has to be at least 1"),
         ("log.file_size=0", "`log.file_size`: has to be larger than 0"),
         ("supervisor.max_memory=lots", "expected a size such as"),
