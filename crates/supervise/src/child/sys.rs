@@ -423,8 +423,8 @@ pub(crate) fn reap(before: impl FnOnce(i32)) -> Option<(i32, Exit)> {
     Some((pid, exit))
 }
 
-/// How long the backtrace of a process that is told to abort may take.
-const ABORT_PATIENCE_MICROSECONDS: libc::suseconds_t = 800_000;
+/// How long the backtrace of a process that is told to abort may take: a little less than it gets before it is killed.
+const ABORT_PATIENCE: libc::timeval = libc::timeval { tv_sec: 1, tv_usec: 600_000 };
 
 /// Has SIGABRT print a backtrace of the main thread to stderr before it ends the process.
 #[allow(unsafe_code)]
@@ -447,7 +447,7 @@ extern "C" fn on_abort(_: libc::c_int) {
             return;
         }
     }
-    abort_after(ABORT_PATIENCE_MICROSECONDS);
+    abort_after(ABORT_PATIENCE);
     let text = format!("told to abort; the main thread is here:\n{}\n", Backtrace::force_capture());
     let mut rest = text.as_bytes();
     // SAFETY: the pointer and the length describe `rest`.
@@ -459,9 +459,9 @@ extern "C" fn on_abort(_: libc::c_int) {
 
 /// The backtrace may meet a lock that the interrupted code holds, and stderr may be full: then the timer ends the process.
 #[allow(unsafe_code)]
-fn abort_after(microseconds: libc::suseconds_t) {
+fn abort_after(patience: libc::timeval) {
     let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let timer = libc::itimerval { it_interval: never, it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds } };
+    let timer = libc::itimerval { it_interval: never, it_value: patience };
     // SAFETY: `die_by_abort` makes system calls that are async-signal-safe, and nothing else; the set is initialised by
     // sigemptyset, and `timer` outlives its call.
     unsafe {

