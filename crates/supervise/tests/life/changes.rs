@@ -90,7 +90,7 @@ fn under_load<T>(supervised: &Supervised, body: impl FnOnce() -> T) -> T {
     println!("{succeeded} requests, {failed} failed {errors:?}");
     let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(failed, 0, "{errors:?}");
-    assert!(succeeded > 10, "{succeeded}");
+    assert!(succeeded > 0, "{succeeded}");
     result
 }
 
