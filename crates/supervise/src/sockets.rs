@@ -140,15 +140,15 @@ impl Sockets {
         }
     }
 
-    /// Makes room for `slots` slots at every address. A shard is never given up, so that it keeps its index.
+    /// Makes room for `slots` slots at every address, or at none. A shard that was ever steered to is never given up, so that it keeps
+    /// its index.
     pub(crate) fn grow(&mut self, slots: u32) -> Result<(), Error> {
-        for (_, listener) in &mut self.listeners {
-            let Listener::Sharded(sharded) = listener else { continue };
-            sharded.grow(slots)?;
-            if self.nonblocking {
-                // All of them: a call that failed half-way has left some that still block.
-                sharded.shards.iter().try_for_each(set_nonblocking)?;
-            }
+        let (before, nonblocking) = (self.slots, self.nonblocking);
+        let grown = self.sharded().try_for_each(|sharded| sharded.grow(slots, nonblocking));
+        if grown.is_err() {
+            // Descriptors that nobody uses would be missing where workers are started.
+            self.sharded().for_each(|sharded| sharded.shrink(before));
+            return grown;
         }
         self.slots = self.slots.max(slots);
         Ok(())
@@ -219,6 +219,13 @@ impl Sockets {
         Ok(())
     }
 
+    fn sharded(&mut self) -> impl Iterator<Item = &mut Sharded> {
+        self.listeners.iter_mut().filter_map(|(_, listener)| match listener {
+            Listener::Sharded(sharded) => Some(sharded),
+            Listener::Shared { .. } => None,
+        })
+    }
+
     fn layout_of(&self, addresses: &[ListenAddress]) -> Vec<Place> {
         let places = self.listeners.iter().map(|(place, _)| place.clone());
         let activated: Vec<_> = places.filter(|place| matches!(place, Place::Activated { .. })).collect();
@@ -282,23 +289,33 @@ impl Sharded {
         // The order of `listen` is the order in the kernel's group.
         listen(&first, Backlog::MAXALLOWABLE).map_err(failed)?;
         let mut sharded = Self { address: bound, shards: vec![first] };
-        sharded.grow(count)?;
+        sharded.grow(count, false)?;
         let all: Vec<u32> = (0..count).collect();
         sharded.steer(&all).map_err(|source| Error::System { what: "steer connections to workers", source })?;
         Ok(sharded)
     }
 
-    fn grow(&mut self, count: u32) -> Result<(), Error> {
+    fn grow(&mut self, count: u32, nonblocking: bool) -> Result<(), Error> {
         let address = self.address;
         let failed = |errno| not_bound(address, errno);
         while self.shards.len() < count as usize {
             let shard = stream_socket(address).map_err(failed)?;
             setsockopt(&shard, sockopt::ReusePort, &true).map_err(failed)?;
             bind(shard.as_raw_fd(), &SockaddrStorage::from(address)).map_err(failed)?;
+            if nonblocking {
+                set_nonblocking(&shard)?;
+            }
             listen(&shard, Backlog::MAXALLOWABLE).map_err(failed)?;
             self.shards.push(shard);
         }
         Ok(())
+    }
+
+    /// Gives up those beyond `count`, which were never steered to: the last one first, so that no other takes its place.
+    fn shrink(&mut self, count: u32) {
+        while self.shards.len() > count as usize {
+            self.shards.pop();
+        }
     }
 
     fn steer(&self, slots: &[u32]) -> io::Result<()> {

@@ -175,6 +175,13 @@ impl Running<'_> {
             Err(problems) => return self.refuse_or_say(client, code::MISCONFIGURED, &problems),
         };
         spec.workers = spec.workers.max(1);
+        if spec.workers > MOST_WORKERS.max(self.state.spec.workers) {
+            return self.refuse_or_say(
+                client,
+                code::MISCONFIGURED,
+                &format!("there are at most {MOST_WORKERS} workers"),
+            );
+        }
         self.keep_until_next_start(&mut spec);
         let generation = self.state.fleet.next_generation();
         let state = &mut self.state;

@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(an_idle_supervisor_uses_less_than_a_thousandth_of_a_processor),
         named(scaling_up_and_down_under_load_loses_nothing),
         named(signals_scale_by_one_but_never_to_none),
+        named(a_number_for_which_descriptors_do_not_suffice_changes_nothing),
         named(a_restart_replaces_one_worker_or_all),
         named(a_slot_that_fails_five_times_is_broken_and_its_siblings_serve),
         named(a_stopped_worker_is_aborted_and_replaced_and_its_queue_is_served),
@@ -306,6 +307,28 @@ fn signals_scale_by_one_but_never_to_none() {
     }
     eventually("one is left", || supervised.status().workers.len() == 1);
     supervised.ask(0).unwrap();
+}
+
+fn a_number_for_which_descriptors_do_not_suffice_changes_nothing() {
+    let directory = directory("");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100 && exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap());
+    command.arg("role-supervisor").arg(format!("directory={}", directory.path().display())).arg("workers=2");
+    let supervised = Supervised::adopt(directory, command);
+    let before = supervised.open_descriptors();
+    fs::write(supervised.directory.path().join("reload"), "workers=500").unwrap();
+    for request in [Request::Scale(Scale::To(500)), RELOAD] {
+        let reply = supervised.change(&request);
+        assert!(matches!(reply, Reply::Failed { code: 73, .. }), "{request:?}: {reply:?}");
+        eventually("no descriptor is left over", || supervised.open_descriptors() <= before);
+    }
+    fs::write(supervised.directory.path().join("reload"), "workers=5000").unwrap();
+    let reply = supervised.change(&RELOAD);
+    assert_eq!(reply, Reply::Failed { code: 78, message: "there are at most 1024 workers".to_owned() });
+    let killed = supervised.worker_pid(1).unwrap();
+    signal(killed, Signal::SIGKILL);
+    within(Duration::from_secs(3), "a killed worker is replaced", || supervised.replacement(1, killed).is_some());
+    assert_eq!(supervised.change(&Request::Scale(Scale::To(3))), Reply::Done);
 }
 
 fn a_restart_replaces_one_worker_or_all() {
