@@ -84,11 +84,14 @@ impl Fleet {
     }
 
     pub(super) fn kill_what_has_not_left(&mut self, unit: Unit, now: Instant, actions: &mut Vec<Action>) {
-        let name = self.name(unit);
         let late = |leaving: &&mut Leaving| !leaving.killed && leaving.deadline <= now;
+        let mut killed = Vec::new();
         for leaving in self.slot_mut(unit).leaving.iter_mut().filter(late) {
             leaving.killed = true;
-            let pid = leaving.pid;
+            killed.push(leaving.pid);
+        }
+        for pid in killed {
+            let name = self.name(unit);
             actions.push(Action::Log(format!("{name} (pid {pid}) has not ended in time and is killed")));
             actions.push(Action::Kill { pid });
         }

@@ -184,12 +184,12 @@ impl Fleet {
         }
     }
 
-    /// Has a sibling take what waits at the shard of a slot that is not among `chosen`: at once if its worker is gone, after a
+    /// Has a sibling take what waits at the shard of a slot that is not among `chosen`, which ascend: at once if its worker is gone, after a
     /// while if it is silent, and again every second, because connections may have been on their way.
     fn have_adopted(&mut self, chosen: &[u32], any_well: bool, now: Instant, actions: &mut Vec<Action>) {
         for (id, slot) in (0..).zip(&mut self.workers) {
             let is_wanted = id < self.wanted;
-            if chosen.contains(&id) || !any_well || slot.retiring.is_some() {
+            if chosen.binary_search(&id).is_ok() || !any_well || slot.retiring.is_some() {
                 slot.adopt_at = None;
                 continue;
             }

@@ -83,10 +83,9 @@ impl Running<'_> {
 
     /// One line for the service manager.
     pub(super) fn summary(&self) -> String {
-        let is_ready = |child: &&Child| self.state.fleet.part(child.pid) == Some((Part::Serving, State::Ready));
-        let ready =
-            self.state.children.iter().filter(|child| matches!(child.unit, Unit::Worker(_))).filter(is_ready).count();
         let (wanted, generation) = (self.state.fleet.wanted(), self.state.fleet.generation());
+        let is_ready = |slot: &u32| self.state.fleet.state(Unit::Worker(*slot)) == State::Ready;
+        let ready = (0..wanted).filter(is_ready).count();
         let doing = if self.state.fleet.is_stopping() {
             "Ending"
         } else if self.state.fleet.is_reloading() {
