@@ -10,17 +10,18 @@ mod machine;
 mod state_directory;
 mod worker;
 
-use config::{Loaded, Settings};
+use config::{Assignment, Loaded, Origin, Settings};
+use supervise::status::Status;
 
 use self::check::{Check, Severity};
+use super::up::redis;
 use crate::arguments::{Global, Json};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::settings::{self, control_socket};
 
 pub(crate) fn run(global: &Global, format: &Json, output: &Output) -> Result<Exit, Failure> {
-    let loaded = config::load(&settings::sources(global))?;
-    let checks = examine(global, &loaded);
+    let checks = examine(global)?;
     if format.json {
         output.result(check::document(&checks));
     } else {
@@ -34,16 +35,30 @@ pub(crate) fn run(global: &Global, format: &Json, output: &Output) -> Result<Exi
     Ok(if has_error { Exit::Failed } else { Exit::Done })
 }
 
-fn examine(global: &Global, loaded: &Loaded) -> Vec<Check> {
+fn examine(global: &Global) -> Result<Vec<Check>, Failure> {
+    let mut sources = settings::sources(global);
+    let mut loaded = config::load(&sources)?;
+    let (running, of_fleet) = fleet::examine(&control_socket(global, &loaded.settings));
+    if let Some(url) = running.as_ref().and_then(|status| private_redis(&loaded, status)) {
+        sources.defaults.push(Assignment::new("redis.url", url, "up"));
+        loaded = config::load(&sources)?;
+    }
     let settings = &loaded.settings;
-    let (running, of_fleet) = fleet::examine(&control_socket(global, settings));
-    let mut checks = configuration(loaded);
+    let mut checks = configuration(&loaded);
     checks.extend(of_fleet);
     checks.extend(worker::examine(settings));
     checks.extend(listening::examine(settings, running.as_ref()));
     checks.extend(machine::examine(settings, running.as_ref()));
     checks.extend(state_directory::examine(&settings.supervisor.state_dir));
-    checks
+    Ok(checks)
+}
+
+/// The Redis that a running `up` has brought along, unless another one is named.
+fn private_redis(loaded: &Loaded, running: &Status) -> Option<String> {
+    let state_dir = std::path::absolute(&loaded.settings.supervisor.state_dir).ok()?;
+    let is_running = running.processes.iter().any(|process| process.name == redis::NAME);
+    let is_meant = loaded.origin("redis.url") == Origin::Default && redis::socket(&state_dir).exists();
+    (is_running && is_meant).then(|| redis::url(&state_dir))
 }
 
 /// It is valid, or this command would not have come so far.

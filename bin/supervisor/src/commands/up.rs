@@ -1,6 +1,6 @@
 //! `supervisor up`: everything by default, for a first look and for development.
 
-mod redis;
+pub(super) mod redis;
 mod welcome;
 
 use std::path::Path;

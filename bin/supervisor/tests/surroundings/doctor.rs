@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_support::{Binaries, Redis, eventually};
+use test_support::{Binaries, GuardedChild, Redis, eventually};
 
 use crate::shell::{Ended, Shell};
 
@@ -173,4 +174,23 @@ fn a_running_supervisor_is_recognised_with_its_address() {
     assert_eq!(listening["severity"], "ok", "{listening}");
     assert!(listening["summary"].as_str().unwrap().contains(&address), "{listening}");
     assert!(Path::new(&shell.path(".bellwether")).is_dir());
+}
+
+#[test]
+fn beside_a_running_up_its_private_redis_is_the_one_that_is_looked_at() {
+    assert!(Binaries::worker().exists());
+    let shell = Shell::new();
+    let arguments =
+        ["up", "--workers", "1", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--seed", "none"];
+    let _up = GuardedChild::spawn(shell.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+    let document = eventually(Duration::from_secs(30), || {
+        let document = examined(&shell.run(&["doctor", "--json"]));
+        let reached = |code| document["checks"].as_array().unwrap().iter().any(|check| check["code"] == code);
+        (check(&document, "supervisor.running")["severity"] == "ok" && reached("redis.version")).then_some(document)
+    });
+    let reachable = check(&document, "redis.reachable");
+    assert_eq!(reachable["severity"], "ok");
+    assert!(reachable["summary"].as_str().unwrap().contains("redis.sock"), "{reachable}");
+    let other = examined(&Ended::of(shell.command(&["doctor", "--json"]).env("REDIS_URL", "redis://127.0.0.1:1")));
+    assert_eq!(check(&other, "redis.reachable")["severity"], "error", "one that is named is the one that is meant");
 }

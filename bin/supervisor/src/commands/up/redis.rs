@@ -16,7 +16,7 @@ pub(crate) const NAME: &str = "redis";
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 
 /// Where the private Redis listens.
-fn socket(state_dir: &Path) -> PathBuf {
+pub(crate) fn socket(state_dir: &Path) -> PathBuf {
     directory(state_dir).join("redis.sock")
 }
 
