@@ -18,6 +18,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::divided::Divided;
+
 /// How often the supervisor hears of this worker. It takes longer silence for a hanging loop.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the loop is timed in between.
@@ -33,6 +35,13 @@ pub(crate) struct Link {
     reports: Mutex<OwnedWriteHalf>,
     registry: Registry,
     questions: RefCell<Questions>,
+}
+
+/// What the supervisor's orders change.
+pub(crate) struct Governed {
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) adoption: Adoption,
+    pub(crate) divided: Divided,
 }
 
 /// Who wants to know the metrics of all workers.
@@ -59,7 +68,8 @@ impl Link {
     }
 
     /// Follows orders until the supervisor goes away.
-    pub(crate) async fn obey(&self, phase: watch::Sender<Phase>, adoption: Adoption) -> anyhow::Result<()> {
+    pub(crate) async fn obey(&self, governed: Governed) -> anyhow::Result<()> {
+        let Governed { phase, adoption, divided } = governed;
         let orders = self.orders.lock().await;
         let channel: &UnixStream = (*orders).as_ref();
         let mut decoder = Decoder::new();
@@ -78,6 +88,7 @@ impl Link {
                     ToWorker::Drain { kind } => drain(&phase, kind),
                     ToWorker::Adopt => adopt(&adoption, descriptors.pop_front()),
                     ToWorker::Metrics { request, text } => self.answer(request, text),
+                    ToWorker::Workers { count } => divided.among(count),
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! verb, exit code.
 
 mod arguments;
+mod divided;
 mod exit;
 mod link;
 mod serve;

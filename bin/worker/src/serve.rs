@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use api::{AppState, Dependencies, Metrics};
 use cache::Caches;
 use config::Settings;
-use edge::{Listener, Phase, Report, Server};
+use edge::{Listener, Phase, Report, Server, Statistics};
 use rate_limit::Limiter;
 use redis_store::{RedisStore, Role};
 use store::{Schema, Store};
@@ -15,8 +15,9 @@ use telemetry::{Combine, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
+use crate::divided::Divided;
 use crate::exit::Failure;
-use crate::link::Link;
+use crate::link::{Governed, Link};
 use crate::settings;
 use crate::signals::Signals;
 
@@ -37,7 +38,7 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     registry
         .gauge_combined("bellwether_worker_info", "1 for every worker that runs.", &[("worker", &name)], Combine::Max)
         .set(1.0);
-    let state = build(settings, &inherited, &registry, phases.clone()).await?;
+    let (state, divided) = build(settings, &inherited, &registry, phases.clone()).await?;
 
     let link = match inherited.channel.take() {
         Some(descriptor) => Some(Rc::new(Link::open(descriptor, &registry).await?)),
@@ -48,7 +49,10 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     let mut followers = Followers::default();
     followers.add("signals", signals.follow(phase.clone()));
     let metrics = match &link {
-        Some(link) => followers.follow(link, phase, &server, state.dependencies.clone()),
+        Some(link) => {
+            let governed = Governed { phase, adoption: server.adoption(), divided };
+            followers.follow(link, governed, server.statistics(), state.dependencies.clone())
+        }
         None => Metrics::Own(registry),
     };
 
@@ -74,7 +78,7 @@ async fn build(
     inherited: &Inherited,
     registry: &Registry,
     phase: watch::Receiver<Phase>,
-) -> anyhow::Result<AppState> {
+) -> anyhow::Result<(AppState, Divided)> {
     let (state_redis, cache_redis) = settings::redis(settings)?;
     let redis = RedisStore::connect(&state_redis, Role::State);
     let cache_redis = RedisStore::connect(&cache_redis, Role::Cache);
@@ -95,16 +99,17 @@ async fn build(
     let limits = settings::rate_limit(settings, inherited, keys.derive_key("rate-limit identities"));
     let limiter = Limiter::new(limits, &redis, registry).map_err(Failure::configuration)?;
     let caches = Caches::new(settings::cache(settings, inherited.workers), cache_redis.clone(), registry);
-    Ok(AppState {
+    let state = AppState {
         catalogue: api::Catalogue::new(store.clone(), &caches),
         dependencies: Dependencies::new(store, redis, cache_redis, limiter.clone()),
-        limiter,
+        limiter: limiter.clone(),
         announces_limits: !settings.rate_limit.headers.is_empty(),
         keys,
         phase,
         worker_id: inherited.worker_id,
         version: env!("CARGO_PKG_VERSION"),
-    })
+    };
+    Ok((state, Divided { limiter, caches, l1_budget_bytes: settings.cache.l1_budget.bytes() }))
 }
 
 fn listeners(inherited: Vec<supervise::worker_side::Listener>) -> anyhow::Result<Vec<Listener>> {
@@ -125,14 +130,13 @@ impl Followers {
     fn follow(
         &mut self,
         link: &Rc<Link>,
-        phase: watch::Sender<Phase>,
-        server: &Server,
+        governed: Governed,
+        statistics: Statistics,
         dependencies: Dependencies,
     ) -> Metrics {
         let (questions, asked) = mpsc::channel(METRICS_QUESTIONS);
-        let (statistics, adoption) = (server.statistics(), server.adoption());
         let [obeying, reporting, passing, telling] = std::array::from_fn(|_| Rc::clone(link));
-        self.add("orders of the supervisor", async move { obeying.obey(phase, adoption).await });
+        self.add("orders of the supervisor", async move { obeying.obey(governed).await });
         self.add("reports to the supervisor", async move { reporting.report(statistics).await });
         self.add("questions to the supervisor", async move { passing.pass_on(asked).await });
         self.add("the state of what it depends on", async move { telling.tell_of(dependencies).await });

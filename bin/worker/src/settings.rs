@@ -9,6 +9,7 @@ use supervise::worker_side::Inherited;
 use telemetry::{Format, LogConfig};
 
 use crate::arguments::SettingsArguments;
+use crate::divided::part;
 use crate::exit::Failure;
 
 /// A drain ends this much before the supervisor kills, so that the worker itself can say what it cut.
@@ -84,7 +85,7 @@ pub(crate) fn database(settings: &Settings) -> store::Config {
 pub(crate) fn cache(settings: &Settings, workers: u32) -> cache::Config {
     cache::Config {
         prefix: settings.redis.prefix.clone(),
-        l1_bytes: settings.cache.l1_budget.bytes() / u64::from(workers.max(1)),
+        l1_bytes: part(settings.cache.l1_budget.bytes(), workers),
         ttl: settings.cache.ttl,
         l1_ttl: settings.cache.l1_ttl,
         disconnected_ttl: settings.cache.disconnected_ttl,

@@ -64,6 +64,11 @@ impl Caches {
         Cache { caches: self.clone(), namespace: state, value: PhantomData }
     }
 
+    /// Another budget for L1 from now on, when more or fewer workers divide the host's.
+    pub fn set_l1_bytes(&self, l1_bytes: u64) {
+        self.shared.l1.set_budget(l1_bytes);
+    }
+
     /// The configured defaults for a read.
     pub fn options(&self) -> Options {
         Options::new(&self.shared.config)

@@ -99,6 +99,11 @@ impl L1 {
         Self { entries: Cache::with_options(options, ByBytes, hasher, DefaultLifecycle::default()) }
     }
 
+    /// Makes do with another budget from now on; what is too much goes at once.
+    pub(crate) fn set_budget(&self, budget_bytes: u64) {
+        self.entries.set_capacity(budget_bytes.max(OVERHEAD_BYTES));
+    }
+
     pub(crate) fn get(&self, key: &EntryRef<'_>) -> Option<Entry> {
         self.entries.get(key)
     }
@@ -166,5 +171,12 @@ mod tests {
             assert!(store.weight() <= budget, "{} bytes after {number}", store.weight());
         }
         assert!(store.weight() > budget / 2);
+        store.set_budget(budget / 4);
+        assert!(store.weight() <= budget / 4, "{} bytes", store.weight());
+        store.set_budget(budget);
+        for number in 0..5_000 {
+            store.insert(EntryKey::new(1, &number.to_string()), entry(1, 100 + number % 3_000));
+        }
+        assert!((budget / 2..=budget).contains(&store.weight()), "{} bytes", store.weight());
     }
 }

@@ -13,7 +13,7 @@ pub struct Config {
     pub timeout: Duration,
     /// The limits. All that match a request apply.
     pub policies: Vec<Policy>,
-    /// This worker's part of each limit while Redis is away.
+    /// This worker's part of each limit while Redis is away, until [`crate::Limiter::divide_among`] says otherwise.
     pub share: Share,
 }
 

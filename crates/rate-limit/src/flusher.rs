@@ -9,7 +9,6 @@ use redis_store::{Error, RedisStore};
 use tokio::sync::Notify;
 
 use crate::{
-    config::Share,
     decision::{Decision, Source},
     metrics::{Call, Metrics},
     policies::Policies,
@@ -21,7 +20,6 @@ use crate::{
 /// What the limiter and its flushers share.
 pub(crate) struct Shared {
     pub(crate) policies: Policies,
-    pub(crate) share: Share,
     pub(crate) script: CheckScript,
     pub(crate) store: RedisStore,
     pub(crate) metrics: Metrics,
@@ -100,7 +98,7 @@ impl Shared {
             let mut state = self.state();
             let decide = |group: u32| {
                 let group = &batch.groups[group as usize];
-                state.decide_locally(&self.policies, group, self.share, now)
+                state.decide_locally(&self.policies, group, now)
             };
             batch.waiters.iter().map(|waiter| waiter.group).map(decide).collect()
         };

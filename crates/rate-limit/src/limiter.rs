@@ -50,11 +50,10 @@ impl Limiter {
         let policies = Policies::new(&config.policies)?;
         let queues = if store.is_cluster() { LANES } else { 1 };
         let shared = Arc::new(Shared {
-            share: config.share,
             script: CheckScript::new(&config.prefix, &policies),
             store: store.with_timeout(config.timeout),
             metrics: Metrics::new(registry, &policies),
-            state: Mutex::new(State::new(queues)),
+            state: Mutex::new(State::new(queues, config.share)),
             wake: std::iter::repeat_with(Notify::new).take(queues).collect(),
             policies,
         });
@@ -74,6 +73,12 @@ impl Limiter {
     /// The policies that apply to a request; see [`Policies::matching`].
     pub fn policies_for(&self, method: &str, path: &str) -> PolicySet {
         self.policies().matching(method, path)
+    }
+
+    /// Divides each limit among so many workers from now on, for when Redis is away. Does nothing in a worker whose number is none of
+    /// theirs: it is about to end.
+    pub fn divide_among(&self, workers: u32) {
+        self.inner.shared.state().divide_among(workers);
     }
 
     /// Whether decisions come from Redis, as opposed to this worker's part of each limit.
@@ -150,6 +155,6 @@ impl Limiter {
     fn decide_locally(&self, state: &mut State, set: PolicySet, identity: Identity, now: Instant) -> Decision {
         let shared = &self.inner.shared;
         let group = Group { identity, set, waiting: 1 };
-        state.decide_locally(&shared.policies, &group, shared.share, now)
+        state.decide_locally(&shared.policies, &group, now)
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct State {
     admitted: Bounded<Window>,
     clock: Clock,
     breaker: Breaker,
+    /// This worker's part of each limit without Redis.
+    share: Share,
     /// Until then nothing is asked of Redis.
     local_until: Option<Instant>,
     /// Whether a call is out that finds out whether Redis is back; the others do not wait for it.
@@ -54,13 +56,14 @@ struct Clock {
 }
 
 impl State {
-    pub(crate) fn new(queues: usize) -> Self {
+    pub(crate) fn new(queues: usize, share: Share) -> Self {
         Self {
             queues: std::iter::repeat_with(Queue::default).take(queues).collect(),
             denials: Bounded::new(REMEMBERED),
             admitted: Bounded::new(REMEMBERED),
             clock: Clock::new(),
             breaker: Breaker::new(BREAKER),
+            share,
             local_until: None,
             probing: false,
         }
@@ -119,14 +122,15 @@ impl State {
         self.breaker.failure(now);
     }
 
+    /// From now on there are so many workers. One that is none of them goes on as before: it is about to end.
+    pub(crate) fn divide_among(&mut self, workers: u32) {
+        if self.share.index < workers {
+            self.share.workers = workers;
+        }
+    }
+
     /// Decides with this worker's part of each limit.
-    pub(crate) fn decide_locally(
-        &mut self,
-        policies: &Policies,
-        group: &Group,
-        share: Share,
-        now: Instant,
-    ) -> Decision {
+    pub(crate) fn decide_locally(&mut self, policies: &Policies, group: &Group, now: Instant) -> Decision {
         let now_us = self.clock.redis_us(now);
         let mut allowed = true;
         let mut states = States::new();
@@ -135,7 +139,7 @@ impl State {
             let compiled = policies.get(policy);
             let grid = Grid::new(group.identity.seed(), compiled.window_us);
             let window = grid.current(self.admitted.get(&slot), now_us);
-            let remaining = local::quota(compiled.limit, &slot, share).saturating_sub(window.used);
+            let remaining = local::quota(compiled.limit, &slot, self.share).saturating_sub(window.used);
             let reset = Duration::from_micros(grid.until_end(window.index, now_us));
             allowed &= remaining > 0;
             states.push(PolicyState { policy, limit: compiled.limit, remaining, reset });

@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version this build writes. It reads this one and the one before.
+/// The version this build writes. It reads this one and the one before. Whoever meets a message it does not know understands nothing
+/// that follows, so a message or a field more is another version.
 pub const PROTOCOL_VERSION: u16 = 1;
 
 /// The largest frame that is accepted, without its length: 1 MiB.
@@ -37,6 +38,11 @@ pub enum ToWorker {
         request: u64,
         /// All workers' metrics in Prometheus's text format.
         text: String,
+    },
+    /// So many workers divide what is the host's from now on.
+    Workers {
+        /// As many as are wanted.
+        count: u32,
     },
 }
 

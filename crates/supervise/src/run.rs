@@ -263,6 +263,7 @@ impl Running<'_> {
                 return Some(Event::Queue { slot, length });
             }
             Action::Adopt { slot } => self.have_adopted(slot),
+            Action::TellNumber { count } => self.tell_number(count),
             Action::AllReady => self.announce_ready(),
             Action::CloseListeners => self.state.sockets.close(),
             Action::Log(text) => self.say(&text),

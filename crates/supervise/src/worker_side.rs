@@ -262,6 +262,7 @@ mod tests {
                     }
                     ToWorker::Metrics { text, .. } => text,
                     ToWorker::Drain { .. } => "drain".to_owned(),
+                    ToWorker::Workers { count } => format!("{count} workers"),
                 });
             }
         }

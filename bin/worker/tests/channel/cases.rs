@@ -133,6 +133,20 @@ fn clients_of_a_slot_without_a_worker_are_answered_by_the_one_that_adopts_it() {
     }
 }
 
+#[test]
+fn limits_are_divided_by_the_number_of_workers_that_the_supervisor_has_told_last() {
+    let policy = "rate_limit.policy=[{ name = \"p\", limit = 40, window = \"1h\" }]";
+    let worker = Worker::start_with(&nowhere(), &[policy]);
+    let status = || worker.get("/api/v1/products").status;
+    assert_eq!([(); 3].map(|()| status()), [200; 3], "one of four workers may admit ten");
+    worker.tell(&ToWorker::Workers { count: 20 });
+    eventually(PATIENCE, || status() == 429);
+    worker.tell(&ToWorker::Workers { count: 4 });
+    eventually(PATIENCE, || status() == 200);
+    let admitted = std::iter::repeat_with(status).take_while(|status| *status == 200).count();
+    assert!(admitted < 10, "what it has admitted before counts: {admitted} more");
+}
+
 /// One request over a connection that stays, then a client that thinks for a while, then another request.
 fn thinks(worker: &Worker, between: impl FnOnce()) -> http::Response {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

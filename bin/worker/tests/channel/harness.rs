@@ -39,11 +39,17 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts one with a SQLite database of its own and waits for its first report. `redis` is a URL, of a server that may be away.
     pub(crate) fn start(redis: &str) -> Self {
+        Self::start_with(redis, &[])
+    }
+
+    /// The same with more `settings`, as `key=value`.
+    pub(crate) fn start_with(redis: &str, settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let worker = |verb: &[&str]| {
             let mut command = Command::new("sh");
             command.args(["-c", PLACE_DESCRIPTORS, "sh", env!("CARGO_BIN_EXE_worker")]).args(verb);
             command.arg(format!("--set=supervisor.state_dir={:?}", directory.path()));
+            command.args(settings.iter().map(|setting| format!("--set={setting}")));
             command.current_dir(directory.path()).env("LOG", directory.path().join("log")).env("REDIS_URL", redis);
             command
         };

@@ -81,6 +81,34 @@ fn in_the_window_of_the_change_no_more_than_twice_the_limit_passes() {
 }
 
 #[tokio::test]
+async fn the_parts_add_up_to_the_limit_again_when_every_worker_knows_the_new_number() {
+    let redis = Redis::start();
+    redis.kill();
+    let config = config(vec![policy("p", 100, LONG)]);
+    let mut limiters = Vec::new();
+    for index in 0..8 {
+        // Two were there first, and six came later.
+        let share = Share { index, workers: if index < 2 { 2 } else { 8 } };
+        limiters.push(limiter_alone(Config { share, ..config.clone() }, &redis.url()).await.0);
+    }
+    let admitted = async |number| {
+        let mut sum = 0;
+        for limiter in &limiters {
+            sum += allowed(&check_at_once(limiter, client(number), 150).await);
+        }
+        sum
+    };
+    assert!(admitted(1).await > 150, "without a word each goes by what it knows");
+    limiters.iter().for_each(|limiter| limiter.divide_among(8));
+    assert_eq!(admitted(2).await, 100);
+    limiters.iter().for_each(|limiter| limiter.divide_among(2));
+    let left = limiters.split_off(2);
+    assert_eq!(allowed(&check_at_once(&limiters[0], client(3), 150).await), 50);
+    let part = allowed(&check_at_once(&left[0], client(3), 150).await);
+    assert!((12..=13).contains(&part), "who is about to end keeps the part it had: {part}");
+}
+
+#[tokio::test]
 async fn a_denial_that_redis_gave_outlives_redis() {
     let redis = Redis::start();
     let (limiter, _) = limiter(patient(vec![policy("p", 3, LONG)]), &redis.url()).await;

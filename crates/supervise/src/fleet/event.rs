@@ -87,6 +87,8 @@ pub(crate) enum Action {
     LookAtQueue { slot: u32 },
     /// Have a ready worker take what waits at the shard of this slot, which gets no new connections.
     Adopt { slot: u32 },
+    /// Tell the workers of the first `count` slots that there are so many.
+    TellNumber { count: u32 },
     /// Every worker is ready, for the first time.
     AllReady,
     /// Leave the listening sockets to the workers that drain.

@@ -31,6 +31,7 @@ impl Fleet {
         let to = to.max(1);
         if to != self.wanted {
             actions.push(Action::Log(format!("{to} workers are wanted in the place of {}", self.wanted)));
+            actions.push(Action::TellNumber { count: to });
         }
         self.set_wanted(to, now, actions);
         let is_on_its_way = |slot: &u32| {

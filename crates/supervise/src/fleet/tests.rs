@@ -57,6 +57,8 @@ struct World {
     reloads_ended: Vec<Option<ReloadFailure>>,
     steered: Vec<Vec<u32>>,
     all_ready: u32,
+    /// Of workers, as they were told.
+    told_number: Vec<u32>,
     listeners_closed: bool,
     outcome: Option<Outcome>,
     log: Vec<String>,
@@ -79,6 +81,7 @@ impl World {
             reloads_ended: Vec::new(),
             steered: Vec::new(),
             all_ready: 0,
+            told_number: Vec::new(),
             listeners_closed: false,
             outcome: None,
             log: Vec::new(),
@@ -138,6 +141,7 @@ impl World {
                 assert!(!slots.is_empty(), "connections would go nowhere");
                 self.steered.push(slots);
             }
+            Action::TellNumber { count } => self.told_number.push(count),
             Action::AllReady => self.all_ready += 1,
             Action::CloseListeners => self.listeners_closed = true,
             Action::Log(text) => self.log.push(text),

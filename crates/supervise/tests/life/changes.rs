@@ -287,6 +287,9 @@ fn scaling_up_and_down_under_load_loses_nothing() {
             });
         }
     });
+    for count in [8, 1, 4] {
+        eventually("who was there is told", || supervised.line(&format!("w0| one of {count}")).is_some());
+    }
     assert_eq!(supervised.change(&RELOAD), Reply::Done);
     assert_eq!(supervised.workers().len(), 4, "the number lasts across a reload");
     let mut seen = BTreeSet::new();

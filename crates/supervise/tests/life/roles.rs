@@ -234,8 +234,12 @@ fn serve(inherited: Inherited, mut channel: UnixStream, term: &AtomicBool) -> i3
             Ok(count) => decoder.push(&bytes[..count]),
             Err(_) => {}
         }
-        if let Some(ToWorker::Drain { kind: told }) = decoder.next_message().unwrap() {
-            (told_to_drain, kind) = (true, told);
+        while let Some(order) = decoder.next_message().unwrap() {
+            match order {
+                ToWorker::Drain { kind: told } => (told_to_drain, kind) = (true, told),
+                ToWorker::Workers { count } => println!("one of {count}"),
+                ToWorker::Adopt | ToWorker::Metrics { .. } => {}
+            }
         }
     }
     accept_all(&listener, id, &in_flight);

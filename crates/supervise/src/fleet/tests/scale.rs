@@ -44,6 +44,22 @@ fn a_worker_that_is_not_wanted_is_steered_around_first_and_drained_when_nobody_w
 }
 
 #[test]
+fn workers_are_told_their_number_whenever_it_is_another_one() {
+    let mut world = World::ready(rules(2, &[]));
+    for (to, told) in [(2, &[][..]), (4, &[4]), (4, &[]), (1, &[1])] {
+        world.told_number.clear();
+        world.scale(Scale::To(to));
+        assert_eq!(world.told_number, told, "{to}");
+    }
+    world.told_number.clear();
+    world.happen(Event::Reload { ticket: None, rules: Box::new(rules(3, &[])) });
+    world.say_ready();
+    assert_eq!(world.told_number, [0; 0], "not before the configured number applies");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.told_number, [3]);
+}
+
+#[test]
 fn there_is_always_one_worker() {
     let mut world = World::ready(rules(2, &[]));
     world.scale(Scale::By(-5));
