@@ -50,7 +50,7 @@ impl Running<'_> {
     /// What workers divide between them, they divide by their number. Whoever is about to go keeps the part it has.
     pub(super) fn tell_number(&mut self, count: u32) {
         let stays = |child: &&mut Child| matches!(child.unit, Unit::Worker(slot) if slot < count);
-        self.children.iter_mut().filter(stays).for_each(|child| child.tell(&ToWorker::Workers { count }));
+        self.state.children.iter_mut().filter(stays).for_each(|child| child.tell(&ToWorker::Workers { count }));
     }
 
     /// Hands the shards of `slot` at which somebody waits to one of our own workers that is well.
