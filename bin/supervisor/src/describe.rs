@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use supervise::status::{Description, Metric, WorkerStatus};
 
-use crate::figures::{ago, duration, folded, how_it_ended, known, latency, rate, size, state_color};
+use crate::figures::{ago, duration, folded, harmless, how_it_ended, known, latency, rate, size, state_color};
 use crate::output::Output;
 
 /// Of the left column, with the space behind it.
@@ -84,9 +84,9 @@ fn quoted(argument: &str) -> String {
 /// The values of one metric below its name, each with its labels; a metric without labels is one line.
 fn grouped(metrics: &[Metric]) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut group = "";
+    let mut group = String::new();
     for Metric { name, value } in metrics {
-        let value = number(*value);
+        let (name, value) = (&harmless(name), number(*value));
         match name.split_once('{') {
             None => lines.push(format!("{name} {value}")),
             Some((family, labels)) => {
@@ -96,7 +96,7 @@ fn grouped(metrics: &[Metric]) -> Vec<String> {
                 lines.push(format!("  {} {value}", labels.trim_end_matches('}')));
             }
         }
-        group = name.split('{').next().unwrap_or_default();
+        group = name.split('{').next().unwrap_or_default().to_owned();
     }
     lines
 }

@@ -1,5 +1,6 @@
 //! Numbers, times and states as people read them, the same in every view.
 
+use anstream::adapter::strip_str;
 use jiff::Timestamp;
 use supervise::status::{LastExit, State, SupervisorState};
 
@@ -83,6 +84,17 @@ pub(crate) fn how_it_ended(exit: &LastExit) -> String {
 pub(crate) fn ago(at: &str, now: Timestamp) -> Option<String> {
     let at: Timestamp = at.parse().ok()?;
     Some(format!("{} ago", duration(now.duration_since(at).as_secs_f64().max(0.0))))
+}
+
+/// A line that a worker has had a say in, without colours and whatever else would move the cursor.
+pub(crate) fn harmless(line: &str) -> String {
+    let text = strip_str(line).to_string().replace('\t', "    ");
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
+/// Several such lines.
+pub(crate) fn harmless_lines(text: &str) -> String {
+    text.lines().map(harmless).collect::<Vec<_>>().join("\n")
 }
 
 /// A worker's last words may have several lines where there is room for one.

@@ -4,6 +4,7 @@ use supervise::control::{Client, Reply, Request};
 
 use crate::arguments::{Global, Reload, Restart, Scale, WorkerChoice};
 use crate::exit::{Exit, Failure};
+use crate::figures::{harmless, harmless_lines};
 use crate::output::Output;
 use crate::settings::{self, control_socket};
 
@@ -34,8 +35,9 @@ pub(crate) fn command(global: &Global, request: &Request, done: &str, output: &O
     let loaded = settings::load(&settings::sources(global), output)?;
     for reply in Client::connect(&control_socket(global, &loaded.settings))?.command(request)? {
         match reply? {
-            Reply::Progress(sentence) => output.talk(sentence),
-            Reply::Failed { code, message } => return Err(Failure::new(Exit::Code(code), message)),
+            Reply::Progress(sentence) => output.talk(harmless(&sentence)),
+            // A worker's last words may be among them.
+            Reply::Failed { code, message } => return Err(Failure::new(Exit::Code(code), harmless_lines(&message))),
             _ => output.talk(done),
         }
     }

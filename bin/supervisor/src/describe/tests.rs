@@ -48,6 +48,14 @@ fn a_slot_without_a_worker_tells_why() {
 }
 
 #[test]
+fn a_worker_cannot_move_the_cursor_by_what_it_calls_its_metrics() {
+    let name = "a{b=\"\u{1b}[2J\u{1b}]0;title\u{7}\r\"}".to_owned();
+    let hostile = Description { metrics: vec![Metric { name, value: 1.0 }], ..description() };
+    let page = rendered(&hostile, None, false);
+    assert!(page.ends_with("metrics      a\n               b=\"\" 1"), "{page}");
+}
+
+#[test]
 fn only_the_state_is_coloured() {
     let colored = rendered(&description(), None, true);
     assert!(colored.contains("state        \u{1b}[1;32mready\u{1b}[0m\n"), "{colored}");

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anstream::adapter::strip_str;
+use crate::figures::harmless;
 
 /// More lines than any terminal shows at once.
 const MOST_LINES: usize = 1_000;
@@ -37,12 +37,6 @@ impl LogLines {
         last.reverse();
         last
     }
-}
-
-/// Without colours and whatever else would move the cursor.
-fn harmless(line: &str) -> String {
-    let text = strip_str(line).to_string().replace('\t', "    ");
-    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 #[cfg(test)]
