@@ -32,6 +32,9 @@ const READS_FOR_ALL: usize = 64;
 /// The same for its notifications, and for strangers who send some.
 const NOTIFICATIONS_PER_TURN: usize = 64;
 
+/// A worker that has left so many bytes unread gets no more answers.
+const MOST_UNREAD_BYTES: usize = 8 * MAX_FRAME_BYTES;
+
 /// What a process said.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -124,7 +127,7 @@ impl Child {
 
     /// Answers a question, unless the worker does not read what it has asked for before.
     pub(super) fn answer(&mut self, answer: &ToWorker) {
-        if self.channel.as_ref().is_some_and(|channel| channel.outgoing.len() < MAX_FRAME_BYTES) {
+        if self.channel.as_ref().is_some_and(|channel| channel.outgoing.len() < MOST_UNREAD_BYTES) {
             self.tell(answer);
         }
     }

@@ -7,8 +7,8 @@ use telemetry::Snapshot;
 
 use crate::frame::{Dependency, FromWorker, Statistics};
 
-/// As many questions of one worker are answered at a time; its own bound is the same. Others end as a 503 there.
-const MOST_QUESTIONS: usize = 16;
+/// As many questions of one worker are answered at a time, which is more than scrapers ask. Others end as a 503 there.
+const MOST_QUESTIONS: usize = 256;
 
 /// More dependencies than this are no dependencies.
 const MOST_DEPENDENCIES: usize = 16;
