@@ -49,6 +49,8 @@ impl Fleet {
     ) {
         self.newest_generation += 1;
         let (from, to) = (self.generation, self.newest_generation);
+        // A reload is for the workers: the processes beside them are those of the start.
+        let rules = Rules { processes: self.rules.processes.clone(), ..rules };
         let previous_rules = std::mem::replace(&mut self.rules, rules);
         self.apply_readiness();
         // Whatever is being replaced will be replaced by the new generation.

@@ -270,3 +270,16 @@ fn a_reload_before_the_first_worker_waits_for_the_processes_without_a_busy_loop(
     assert_eq!(world.reloads_ended, [None]);
     assert_eq!(world.generations(), [2, 2]);
 }
+
+#[test]
+fn auxiliary_processes_stay_as_they_were_started_whatever_a_reload_finds() {
+    for found in [&[][..], &["redis", "jobs"]] {
+        let mut world = World::ready(rules(1, &["redis"]));
+        world.reload_with(rules(1, found));
+        world.say_ready();
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.reloads_ended, [None]);
+        world.exit(world.pid_of(Unit::Process(0)).unwrap(), CRASH);
+        assert!(world.log.last().unwrap().starts_with("redis "), "{:?}", world.log);
+    }
+}
