@@ -285,6 +285,13 @@ impl Running<'_> {
         }
     }
 
+    /// A reload is over, or was refused. Before everything was ready for the first time, that is nothing the service manager waits for.
+    fn tell_manager_of_end_of_reload(&mut self) {
+        if self.state.fleet.is_announced() {
+            self.manager.ready();
+        }
+    }
+
     fn take_signals(&mut self) {
         for signal in self.signals.pending() {
             match signal {
@@ -294,6 +301,7 @@ impl Running<'_> {
                     self.happen(Event::StopNow);
                 }
                 Signal::SIGINT => self.stop("SIGINT"),
+                Signal::SIGHUP if signals::has_lost_terminal() => self.stop("the terminal has gone"),
                 Signal::SIGHUP => self.reload_by_signal(),
                 Signal::SIGUSR2 => self.begin_upgrade(None),
                 Signal::SIGTTIN => self.scale(None, Scale::By(1)),

@@ -155,12 +155,14 @@ impl Running<'_> {
         if self.is_reloading() {
             return self.refuse_or_say(client, code::BUSY, "a reload is under way");
         }
-        self.manager.reloading();
+        if self.state.fleet.is_announced() {
+            self.manager.reloading();
+        }
         self.begin_reload(client, binary);
         if !self.is_reloading() {
             self.state.reloads.refused += 1;
             // It was refused, and a service manager that has asked for it waits for its end.
-            self.manager.ready();
+            self.tell_manager_of_end_of_reload();
         }
     }
 
@@ -235,7 +237,7 @@ impl Running<'_> {
         }
         self.keep_only_what_serves();
         self.plan_schedule();
-        self.manager.ready();
+        self.tell_manager_of_end_of_reload();
         match (client, failure) {
             (Some(client), None) => self.state.clients.conclude(client, &Reply::Done),
             (Some(client), Some(ReloadFailure { message, pid: Some(pid) })) => {

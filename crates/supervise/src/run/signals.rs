@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{SFlag, fstat};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -28,6 +30,17 @@ pub(super) fn why_ignored(signal: Signal) -> &'static str {
         Signal::SIGUSR1 => "no log files are written",
         _ => "it has no meaning here",
     }
+}
+
+/// Whether the terminal that this program was started in has gone. SIGHUP is the kernel's then, and nobody's wish for a reload.
+pub(super) fn has_lost_terminal() -> bool {
+    let stdin = io::stdin();
+    // A pipe hangs up as well, but only devices are terminals.
+    let is_device =
+        fstat(&stdin).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR);
+    let mut watched = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    let has_hung_up = poll(&mut watched, PollTimeout::ZERO).is_ok() && watched[0].any().unwrap_or(false);
+    is_device && has_hung_up
 }
 
 /// The signals that have come and were not handled yet.

@@ -3,13 +3,15 @@
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Output};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
+use supervise::control::{Client, Request};
 use supervise::system::ActivatedSocket;
 
-use crate::harness::{command, directory};
+use crate::harness::{Supervised, command, directory, eventually, set_mode};
 
 /// Prints what was handed over, and that it is handed over once.
 pub(crate) fn role() -> i32 {
@@ -78,4 +80,28 @@ pub(crate) fn what_the_service_manager_says_to_the_supervisor_is_not_passed_on()
     }
     assert!(environment.contains("INVOCATION_ID=abc"), "what is meant for all is kept back:\n{environment}");
     assert!(!environment.contains("/run/systemd/notify"), "the worker would speak for the supervisor:\n{environment}");
+}
+
+pub(crate) fn the_service_manager_hears_of_readiness_only_when_all_are_ready() {
+    let directory = directory("never-ready");
+    let manager = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    fs::write(directory.path().join("reload"), "wrong").unwrap();
+    let mut command = command(directory.path(), &["workers=1"]);
+    command.env("NOTIFY_SOCKET", directory.path().join("notify"));
+    let supervised = Supervised::follow(directory, command);
+    let said = |what: &str| {
+        let mut bytes = [0; 4096];
+        let messages = std::iter::from_fn(|| manager.recv(&mut bytes).ok().map(|count| bytes[..count].to_vec()));
+        messages.map(|message| String::from_utf8(message).unwrap()).any(|message| message.contains(what))
+    };
+    eventually("it answers", || Client::connect(&supervised.socket()).is_ok());
+    supervised.signal(Signal::SIGHUP);
+    eventually("the reload is refused", || supervised.line("wrong is no assignment").is_some());
+    assert!(!said("READY=1"), "no worker is");
+    set_mode(supervised.directory.path(), "mode", "");
+    supervised.change(&Request::Restart { id: None, hard: true });
+    eventually("it is told", || said("READY=1"));
+    supervised.signal(Signal::SIGHUP);
+    eventually("a reload is told from now on", || said("RELOADING=1"));
 }

@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_worker_that_ignores_its_drain_is_killed_and_the_exit_code_tells),
         named(a_second_interrupt_ends_everything_at_once),
         named(other_signals_change_nothing),
+        named(a_terminal_that_goes_away_ends_the_service_it_was_started_in),
         named(a_stop_by_command_reports_progress_and_returns_when_all_is_over),
         named(a_killed_supervisor_leaves_no_worker_even_if_they_hang),
         named(a_second_supervisor_is_told_who_has_the_port_while_orphans_drain),
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(logs::a_reader_that_never_reads_delays_nobody_and_is_told_what_it_has_missed),
         named(activation::sockets_are_taken_over_in_order_with_their_names_and_addresses),
         named(activation::what_the_service_manager_says_to_the_supervisor_is_not_passed_on),
+        named(activation::the_service_manager_hears_of_readiness_only_when_all_are_ready),
         named(activation::a_socket_that_cannot_be_served_at_is_refused_with_its_name_and_78),
     ]
     .into_iter()
@@ -216,6 +218,33 @@ fn other_signals_change_nothing() {
     let after = supervised.status();
     let pids = |status: &supervise::status::Status| status.workers.iter().map(|worker| worker.pid).collect::<Vec<_>>();
     assert_eq!(pids(&before), pids(&after));
+}
+
+fn a_terminal_that_goes_away_ends_the_service_it_was_started_in() {
+    let directory = directory("");
+    let socket = directory.path().join("supervisor.sock");
+    let command = command(directory.path(), &["workers=1"]);
+    let words: Vec<_> =
+        [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_str().unwrap()).collect();
+    let log = directory.path().join("typescript");
+    // Whoever holds the other end of the terminal, as a remote shell does.
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["--quiet", "--command", &words.join(" ")]).arg(&log).stdout(std::process::Stdio::null());
+    let mut terminal = terminal.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let ready = || {
+        supervise::control::Client::connect(&socket)
+            .is_ok_and(|mut client| client.status().is_ok_and(|status| status.workers[0].state == State::Ready))
+    };
+    eventually("the worker is ready", ready);
+    let pid = supervise::control::Client::connect(&socket).unwrap().ping().unwrap().0;
+    // With a terminal that is still there it is the usual request for a reload.
+    signal(pid, Signal::SIGHUP);
+    let generation = || supervise::control::Client::connect(&socket).unwrap().status().unwrap().supervisor.generation;
+    eventually("it reloads", || generation() == 2);
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    within(SECONDS, "the supervisor ends", || !is_alive(pid));
+    assert!(!socket.exists());
 }
 
 fn a_stop_by_command_reports_progress_and_returns_when_all_is_over() {

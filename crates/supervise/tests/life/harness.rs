@@ -148,7 +148,8 @@ impl Supervised {
         Self::follow(directory, command)
     }
 
-    fn follow(directory: TempDir, mut command: Command) -> Self {
+    /// Starts one by a command of the test's own that may never be ready.
+    pub(crate) fn follow(directory: TempDir, mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let stdout = BufReader::new(child.stdout.take().unwrap());
