@@ -63,7 +63,7 @@ pub enum Error {
         reason: String,
     },
     /// The workers' user could put other files in the place of those the supervisor keeps in its state directory.
-    #[error("{} can be changed by {user}, whose workers must not touch the supervisor's files: make it root's alone", .path.display())]
+    #[error("{} can be changed by {user}, whose workers must not touch the supervisor's files: make it root's alone, or keep the state elsewhere", .path.display())]
     Changeable {
         /// The state directory.
         path: PathBuf,
