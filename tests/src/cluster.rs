@@ -1,18 +1,22 @@
 //! The harness: a real supervisor with real workers, started as its user would start it, in a directory and on ports of its own.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
+mod builder;
+mod watch;
+
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::http::{self, Request, Response};
-use test_support::{Binaries, GuardedChild, Signal, eventually, free_port, process};
+use test_support::{Binaries, Control, GuardedChild, Signal, eventually, process};
+
+pub(crate) use self::builder::Builder;
+use self::builder::{Launch, Share};
 
 /// How long a debug build may take to migrate, seed and become ready on a busy machine.
 pub(crate) const START: Duration = Duration::from_secs(60);
@@ -20,15 +24,7 @@ pub(crate) const START: Duration = Duration::from_secs(60);
 /// Every worker tells of itself once a second.
 const REPORTED_WITHIN: Duration = Duration::from_millis(1_300);
 
-/// What to start. The defaults are `supervisor up` with 2 workers, the small seed, a private Redis and no limits.
-pub(crate) struct Builder {
-    workers: u32,
-    configuration: String,
-    environment: Vec<(String, String)>,
-    arguments: Vec<String>,
-}
-
-/// A running `supervisor up`. Dropping it stops everything and checks that no process is left behind.
+/// A running supervisor. Dropping it stops everything and checks that no process is left behind.
 pub(crate) struct Cluster {
     supervisor: GuardedChild,
     directory: TempDir,
@@ -37,6 +33,8 @@ pub(crate) struct Cluster {
     /// Where metrics are.
     pub(crate) admin: SocketAddr,
     output: Arc<Mutex<String>>,
+    launch: Launch,
+    _share: Share,
 }
 
 /// A worker as `status --json` tells.
@@ -44,81 +42,13 @@ pub(crate) struct Cluster {
 pub(crate) struct Worker {
     pub(crate) id: u64,
     pub(crate) pid: u32,
+    pub(crate) generation: u64,
     pub(crate) restarts: u64,
-}
-
-impl Builder {
-    pub(crate) fn workers(mut self, workers: u32) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Adds lines to the configuration file.
-    pub(crate) fn configuration(mut self, toml: &str) -> Self {
-        self.configuration.push_str(toml);
-        self
-    }
-
-    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    pub(crate) fn argument(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.into());
-        self
-    }
-
-    /// Has the workers run as this user.
-    pub(crate) fn user(self, name: &str) -> Self {
-        self.argument("--user").argument(name)
-    }
-
-    /// Starts it and waits until every worker is ready.
-    pub(crate) fn start(self) -> Cluster {
-        let cluster = self.spawn();
-        eventually(START, || {
-            if let Some(line) = cluster.died() {
-                panic!("the supervisor ended at once: {line}\n{}", cluster.output());
-            }
-            let ready = http::get_blocking(cluster.address, "/readyz").is_ok_and(|answer| answer.status == 200);
-            ready && cluster.ready_workers().len() == cluster.wanted_workers()
-        });
-        cluster
-    }
-
-    /// Starts it and waits for nothing.
-    pub(crate) fn spawn(self) -> Cluster {
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let passable = Permissions::from_mode(0o711);
-        fs::set_permissions(directory.path(), passable).expect("the workers' user may have to pass through it");
-        let file = directory.path().join("bellwether.toml");
-        fs::write(&file, &self.configuration).expect("the configuration can be written");
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = supervisor();
-        command
-            .arg("up")
-            .args(["--config".as_ref(), file.as_os_str()])
-            .args(["--state-dir".as_ref(), directory.path().join("state").as_os_str()])
-            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
-            .args(["--workers", &self.workers.to_string()])
-            .args(&self.arguments)
-            .envs(self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut supervisor = GuardedChild::spawn(&mut command).expect("the supervisor can be started");
-        let output = Arc::new(Mutex::new(String::new()));
-        collect(supervisor.child().stdout.take().expect("stdout is piped"), &output);
-        collect(supervisor.child().stderr.take().expect("stderr is piped"), &output);
-        Cluster { supervisor, directory, address, admin, output }
-    }
 }
 
 impl Cluster {
     pub(crate) fn builder() -> Builder {
-        Builder { workers: 2, configuration: String::new(), environment: Vec::new(), arguments: Vec::new() }
+        Builder::new()
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {
@@ -129,21 +59,26 @@ impl Cluster {
         http::send_blocking(self.address, request).unwrap_or_else(|error| panic!("{error}\n{}", self.output()))
     }
 
-    /// `status --json`, parsed.
+    /// What `status --json` prints, asked for at the control socket; nothing while nobody answers there.
     pub(crate) fn status(&self) -> Option<Value> {
-        let output = self.command(&["status", "--json"]);
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("status --json prints JSON"))
+        let mut control = Control::connect(&self.control_socket()).ok()?;
+        status_by(&mut control)
+    }
+
+    /// A connection to the control socket, for many questions.
+    pub(crate) fn control(&self) -> Control {
+        Control::connect(&self.control_socket()).expect("the supervisor listens")
     }
 
     /// A supervisor command against this cluster.
-    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Output {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         let mut command = supervisor();
         command.args(arguments).args(["--socket".as_ref(), self.control_socket().as_os_str()]);
         command.output().expect("the command can be run")
     }
 
     /// Where `up` keeps its sockets, secrets and data.
-    pub(crate) fn state_dir(&self) -> std::path::PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
@@ -153,16 +88,7 @@ impl Cluster {
 
     /// The workers that are ready, by slot.
     pub(crate) fn ready_workers(&self) -> Vec<Worker> {
-        let Some(status) = self.status() else { return Vec::new() };
-        let workers = status["workers"].as_array().cloned().unwrap_or_default();
-        let ready = workers.iter().filter(|worker| worker["state"] == "ready");
-        ready
-            .map(|worker| Worker {
-                id: worker["id"].as_u64().expect("an id is a number"),
-                pid: u32::try_from(worker["pid"].as_u64().expect("a ready worker has a pid")).expect("pids fit"),
-                restarts: worker["restarts"].as_u64().expect("restarts is a number"),
-            })
-            .collect()
+        self.status().as_ref().map(ready_workers_in).unwrap_or_default()
     }
 
     fn wanted_workers(&self) -> usize {
@@ -180,6 +106,17 @@ impl Cluster {
     /// Sends a signal to the supervisor alone.
     pub(crate) fn signal(&mut self, signal: Signal) {
         self.supervisor.signal(signal);
+    }
+
+    /// Writes another configuration, which counts from the next reload on.
+    pub(crate) fn configure(&self, toml: &str) {
+        self.launch.configure(toml);
+    }
+
+    /// Starts the same once more, after it has ended, and waits until every worker is ready.
+    pub(crate) fn start_again(&mut self) {
+        self.supervisor = self.launch.run(&self.output);
+        self.wait_until_ready();
     }
 
     /// Waits for the supervisor's end.
@@ -247,7 +184,7 @@ impl Cluster {
         })
     }
 
-    fn control_socket(&self) -> std::path::PathBuf {
+    fn control_socket(&self) -> PathBuf {
         self.state_dir().join("supervisor.sock")
     }
 
@@ -273,9 +210,34 @@ impl Drop for Cluster {
     }
 }
 
-/// The supervisor's executable with a clean environment: what the person at the keyboard has set must not decide a test.
+/// What a supervisor tells of itself and its workers now.
+pub(crate) fn status_by(control: &mut Control) -> Option<Value> {
+    let reply: Value = serde_json::from_str(&control.ask("\"Status\"").ok()?).expect("a reply is JSON");
+    Some(reply["Status"].clone())
+}
+
+/// The workers that are ready as `status` has it, successors on the way included.
+pub(crate) fn ready_workers_in(status: &Value) -> Vec<Worker> {
+    let workers = status["workers"].as_array().expect("workers is a list").iter();
+    let ready = workers.filter(|worker| worker["state"] == "ready");
+    ready
+        .map(|worker| Worker {
+            id: worker["id"].as_u64().expect("an id is a number"),
+            pid: u32::try_from(worker["pid"].as_u64().expect("a ready worker has a pid")).expect("pids fit"),
+            generation: worker["generation"].as_u64().expect("a generation is a number"),
+            restarts: worker["restarts"].as_u64().expect("restarts is a number"),
+        })
+        .collect()
+}
+
+/// The supervisor's executable with a clean environment.
 pub(crate) fn supervisor() -> Command {
-    let mut command = Command::new(Binaries::supervisor());
+    supervisor_by(Binaries::supervisor())
+}
+
+/// A program that is, or starts, a supervisor with a clean environment: what the person at the keyboard has set must not decide a test.
+pub(crate) fn supervisor_by(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for name in [
         "REDIS_URL",
         "DATABASE_URL",
@@ -285,6 +247,10 @@ pub(crate) fn supervisor() -> Command {
         "RUST_LOG",
         "TRUSTED_PROXIES",
         "XDG_RUNTIME_DIR",
+        "RUNTIME_DIRECTORY",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "JOURNAL_STREAM",
     ] {
         command.env_remove(name);
     }
@@ -293,22 +259,11 @@ pub(crate) fn supervisor() -> Command {
 }
 
 /// Runs a supervisor command that is to end by itself.
-pub(crate) fn run(directory: &Path, arguments: &[&str]) -> std::process::Output {
+pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Output {
     supervisor()
         .current_dir(directory)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .expect("the supervisor can be run")
-}
-
-fn collect(pipe: impl std::io::Read + Send + 'static, output: &Arc<Mutex<String>>) {
-    let output = Arc::clone(output);
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let mut output = output.lock().expect("nobody panics while holding the output");
-            output.push_str(&line);
-            output.push('\n');
-        }
-    });
 }

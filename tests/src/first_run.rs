@@ -7,7 +7,7 @@ use std::time::Duration;
 use test_support::http::Request;
 use test_support::{Binaries, Postgres, free_port};
 
-use crate::cluster::{Cluster, run, supervisor};
+use crate::cluster::{Cluster, run, supervisor, supervisor_by};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -71,6 +71,29 @@ fn without_redis_to_be_found_the_line_to_type_is_printed() {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{message}");
     assert!(message.contains("redis-server"), "{message}");
+}
+
+#[test]
+fn a_full_disk_is_named_with_the_file_that_does_not_fit_and_nothing_is_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let full = directory.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    // Its own table of mounts ends with it.
+    let script = "mount -t tmpfs -o size=4k tmpfs \"$0\" || exit 99; head -c 8192 /dev/zero >\"$0/data\"; exec \"$@\"";
+    let mut command = supervisor_by("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(&full).arg(Binaries::supervisor());
+    command.args(["start", "--listen", &format!("127.0.0.1:{}", free_port()), "--state-dir"]);
+    command.arg(directory.path().join("state")).arg("--pid-file").arg(full.join("pid"));
+    let output =
+        command.args(["--", "touch"]).arg(directory.path().join("started")).stdin(Stdio::null()).output().unwrap();
+    let message = text(&output.stderr);
+    if output.status.code() == Some(99) || message.contains("unshare failed") {
+        println!("skipped: only root can fill a disk of its own");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(73), "{message}");
+    assert!(message.contains("full/pid: No space left on device"), "{message}");
+    assert!(!directory.path().join("started").exists());
 }
 
 #[test]

@@ -5,10 +5,17 @@
 
 mod abuse;
 mod admission;
+mod changes;
 mod cluster;
 mod coherence;
 mod first_run;
 mod layering;
 mod lifecycle;
+mod metrics;
 mod outage;
+mod programs;
+mod reload;
+mod systemd;
+mod traffic;
+mod upgrade;
 mod user;

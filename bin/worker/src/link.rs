@@ -94,6 +94,11 @@ impl Link {
         }
     }
 
+    /// The first sign of life, from which on the supervisor watches over this worker.
+    pub(crate) async fn say_alive(&self) -> anyhow::Result<()> {
+        self.say(&FromWorker::Statistics(frame::Statistics::default())).await
+    }
+
     /// Reports once a second.
     pub(crate) async fn report(&self, statistics: Statistics) -> anyhow::Result<()> {
         let help = "How late the loop ran at worst within a second, in the worker where that was longest.";

@@ -50,6 +50,8 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     followers.add("signals", signals.follow(phase.clone()));
     let metrics = match &link {
         Some(link) => {
+            // Before it is ready, so that not even one that hangs in its first second is overlooked.
+            link.say_alive().await?;
             let governed = Governed { phase, adoption: server.adoption(), divided };
             followers.follow(link, governed, server.statistics(), state.dependencies.clone())
         }

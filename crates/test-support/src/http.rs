@@ -1,10 +1,12 @@
 //! A plain HTTP/1.1 client that tells exactly how an exchange failed. It follows no redirect, retries nothing and pools nothing.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::{sleep, timeout};
 
 use crate::endpoint::{Endpoint, Stream};
 
@@ -18,12 +20,13 @@ pub struct Request {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    delay: Duration,
 }
 
 impl Request {
     /// A request without a body.
     pub fn new(method: &str, path: &str) -> Self {
-        Self { method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
+        Self { method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new(), delay: Duration::ZERO }
     }
 
     /// A GET.
@@ -49,6 +52,13 @@ impl Request {
     #[must_use]
     pub fn json(self, body: &str) -> Self {
         self.body("application/json", body)
+    }
+
+    /// Has [`Connection::exchange`] keep the last byte of the body back for so long: a request that lasts as long as a test likes.
+    #[must_use]
+    pub fn slowly(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
     }
 
     /// The bytes on the wire.
@@ -141,8 +151,21 @@ impl Connection {
     /// # Errors
     /// How it failed; the connection is of no further use then.
     pub async fn exchange(&mut self, request: &Request) -> Result<Response, ExchangeError> {
-        self.write(&request.to_bytes()).await.map_err(ExchangeError::Unanswered)?;
+        self.send(request).await.map_err(ExchangeError::Unanswered)?;
         self.read_response(request.method == "HEAD").await
+    }
+
+    /// Whether the server is known to have closed the connection, or to have broken it: what a pool looks at before it uses one again.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let read = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+        self.received.extend_from_slice(buffer.filled());
+        match read {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => buffer.filled().is_empty(),
+            Poll::Ready(Err(_)) => true,
+        }
     }
 
     /// Sends bytes as they are: for heads that are broken, slow or pipelined.
@@ -174,6 +197,17 @@ impl Connection {
     pub async fn read_to_end(&mut self) -> Vec<u8> {
         while matches!(self.fill().await, Ok(read) if read > 0) {}
         std::mem::take(&mut self.received)
+    }
+
+    async fn send(&mut self, request: &Request) -> io::Result<()> {
+        let mut bytes = request.to_bytes();
+        if !request.delay.is_zero() {
+            let last = bytes.split_off(bytes.len() - 1);
+            self.write(&bytes).await?;
+            sleep(request.delay).await;
+            bytes = last;
+        }
+        self.write(&bytes).await
     }
 
     async fn read_head(&mut self) -> Result<Response, ExchangeError> {

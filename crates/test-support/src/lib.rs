@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod binaries;
-mod cluster;
+mod control;
 mod endpoint;
 mod eventually;
 mod guard;
@@ -17,7 +17,7 @@ mod redis;
 mod resp;
 
 pub use binaries::Binaries;
-pub use cluster::RedisCluster;
+pub use control::Control;
 pub use endpoint::Endpoint;
 pub use eventually::{Outcome, eventually, eventually_async};
 pub use guard::GuardedChild;
@@ -27,4 +27,4 @@ pub use nix::sys::signal::Signal;
 pub use places::{free_port, unique_prefix};
 pub use postgres::Postgres;
 pub use proxy::{FaultProxy, Mode, Traffic};
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster};

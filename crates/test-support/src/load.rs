@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -71,13 +72,15 @@ impl Load {
         assert!(!self.mix.is_empty(), "a load needs at least one request to send");
         let (stop, stopped) = watch::channel(false);
         let (done, report) = oneshot::channel();
+        let seconds = Seconds::default();
+        let written = seconds.clone();
         let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-            let report = LocalSet::new().block_on(&runtime, drive(self, stopped));
+            let report = LocalSet::new().block_on(&runtime, drive(self, stopped, written));
             // Nobody listens when the test gave up on the load.
             let _ = done.send(report);
         });
-        RunningLoad { stop, report, thread: thread.expect("a thread starts") }
+        RunningLoad { stop, report, seconds, thread: thread.expect("a thread starts") }
     }
 
     /// Runs it to its end, blocking the thread.
@@ -91,6 +94,7 @@ impl Load {
 pub struct RunningLoad {
     stop: watch::Sender<bool>,
     report: oneshot::Receiver<LoadReport>,
+    seconds: Seconds,
     thread: JoinHandle<()>,
 }
 
@@ -98,6 +102,16 @@ impl RunningLoad {
     /// Tells the clients to end after the request they are at.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Requests that got an expected status so far.
+    pub fn succeeded(&self) -> u64 {
+        self.seconds.with(|seconds| seconds.iter().map(Histogram::count).sum())
+    }
+
+    /// [`LoadReport::latency_by_second`] so far.
+    pub fn latency_by_second(&self) -> Vec<Histogram> {
+        self.seconds.with(|seconds| seconds.clone())
     }
 
     /// Waits for the end, blocking the thread.
@@ -164,10 +178,14 @@ pub struct LoadReport {
     pub reused_closed: u64,
     /// Reused connections that were reset without a byte of an answer; likewise sent once more.
     pub reused_reset: u64,
+    /// Connections that were found closed before they were used again. Nothing had been sent, so nothing was sent once more.
+    pub closed_while_idle: u64,
     /// Connections opened.
     pub connections: u64,
     /// Time from sending to the end of the answer, successes only, retries included.
     pub latency: Histogram,
+    /// The same by the second of the load in which a request began.
+    pub latency_by_second: Vec<Histogram>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -197,14 +215,15 @@ impl std::fmt::Display for LoadReport {
         writeln!(
             formatter,
             "{} succeeded, {} failed in {:.1?} over {} connections; p50 {p50:?}, p99 {p99:?}, max {max:?}; statuses {:?}; \
-             reused connections closed unanswered {}, reset unanswered {}",
+             reused connections closed unanswered {}, reset unanswered {}, found closed {}",
             self.succeeded,
             self.failures.len(),
             self.elapsed,
             self.connections,
             self.statuses,
             self.reused_closed,
-            self.reused_reset
+            self.reused_reset,
+            self.closed_while_idle
         )?;
         let mut kinds: BTreeMap<FailureKind, Vec<&Failure>> = BTreeMap::new();
         for failure in &self.failures {
@@ -223,13 +242,33 @@ struct Shared {
     load: Load,
     started: Instant,
     left: Cell<u64>,
+    seconds: Seconds,
     report: RefCell<LoadReport>,
 }
 
-async fn drive(load: Load, stopped: watch::Receiver<bool>) -> LoadReport {
-    let (clients, requests) = (load.clients, load.requests);
-    let shared =
-        Rc::new(Shared { load, started: Instant::now(), left: Cell::new(requests), report: RefCell::default() });
+/// Latencies by second, written by the clients and read by the test.
+#[derive(Debug, Clone, Default)]
+struct Seconds(Arc<Mutex<Vec<Histogram>>>);
+
+impl Seconds {
+    fn record(&self, at: Duration, took: Duration) {
+        let second = at.as_secs() as usize;
+        self.with(|seconds| {
+            if seconds.len() <= second {
+                seconds.resize_with(second + 1, Histogram::default);
+            }
+            seconds[second].record(took);
+        });
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Vec<Histogram>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn drive(load: Load, stopped: watch::Receiver<bool>, seconds: Seconds) -> LoadReport {
+    let (clients, left) = (load.clients, Cell::new(load.requests));
+    let shared = Rc::new(Shared { load, started: Instant::now(), left, seconds, report: RefCell::default() });
     let running: Vec<_> = (0..clients)
         .map(|number| spawn_local(Client { shared: Rc::clone(&shared), number, connection: None }.run(stopped.clone())))
         .collect();
@@ -237,6 +276,7 @@ async fn drive(load: Load, stopped: watch::Receiver<bool>) -> LoadReport {
         client.await.expect("a client does not panic");
     }
     let mut report = shared.report.take();
+    report.latency_by_second = shared.seconds.with(|seconds| seconds.clone());
     report.elapsed = shared.started.elapsed();
     report
 }
@@ -270,6 +310,7 @@ impl Client {
 
     /// Sends one request, once more if a reused connection turns out to be closed, and records how it went.
     async fn request(&mut self, request: &Request) {
+        self.forget_what_is_closed();
         let begun = Instant::now();
         let reused = self.connection.is_some();
         let mut outcome = self.attempt(request).await;
@@ -280,6 +321,14 @@ impl Client {
             outcome = self.attempt(request).await;
         }
         self.record(begun, outcome);
+    }
+
+    /// As a pool does, which watches the connections that nobody uses.
+    fn forget_what_is_closed(&mut self) {
+        if self.connection.as_mut().is_some_and(Connection::is_closed) {
+            self.connection = None;
+            self.shared.report.borrow_mut().closed_while_idle += 1;
+        }
     }
 
     fn count_broken_reuse(&self, kind: FailureKind) {
@@ -318,6 +367,7 @@ impl Client {
                 if self.shared.load.expected.contains(&response.status) {
                     report.succeeded += 1;
                     report.latency.record(begun.elapsed());
+                    self.shared.seconds.record(at, begun.elapsed());
                 } else {
                     let detail = response.text().chars().take(300).collect();
                     report.failures.push(Failure { at, kind: FailureKind::Status(response.status), detail });

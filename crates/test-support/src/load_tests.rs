@@ -103,6 +103,31 @@ fn a_reused_connection_closed_without_a_byte_is_retried_once_and_counted_apart()
 }
 
 #[test]
+fn a_connection_found_closed_before_it_is_used_again_is_no_retry() {
+    // It ends after each answer without having said so.
+    let report = Load {
+        pause: Duration::from_millis(40),
+        requests: 20,
+        ..load(serve(|_| "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ncut"))
+    }
+    .run();
+    report.assert_clean();
+    assert!(report.closed_while_idle > 0, "{report}");
+    assert_eq!(report.closed_while_idle + report.reused_closed + report.reused_reset + 4, report.connections);
+}
+
+#[test]
+fn a_slow_request_lasts_as_long_as_it_is_to_and_counts_in_the_second_in_which_it_began() {
+    let slow = Request::new("PUT", "/").json("{}").slowly(Duration::from_millis(1_100));
+    let running = Load { mix: vec![slow], clients: 1, requests: 2, ..load(serve(|_| OK)) }.start();
+    let report = running.join();
+    report.assert_clean();
+    assert!(report.latency.quantile(0.0) >= Duration::from_millis(1_050), "{report}");
+    let by_second: Vec<u64> = report.latency_by_second.iter().map(crate::Histogram::count).collect();
+    assert_eq!(by_second, [1, 1]);
+}
+
+#[test]
 fn a_fresh_connection_closed_without_a_byte_is_a_failure() {
     let report = load(serve(|_| "")).run();
     assert_eq!(report.failed(FailureKind::Unanswered), 40, "{report}");

@@ -1,9 +1,12 @@
 //! What `/proc` tells about other processes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -75,12 +78,28 @@ pub fn cpu_time(pid: u32) -> Duration {
     Duration::from_nanos((ticks(11) + ticks(12)) * 1_000_000_000 / per_second)
 }
 
+/// The file a process executes; `None` when it is gone, or another user's.
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
 /// The environment the process was started with, `NAME=value` each.
 pub fn environment(pid: u32) -> Vec<String> {
     let raw = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     raw.split(|&byte| byte == 0)
         .filter(|entry| !entry.is_empty())
         .map(|entry| String::from_utf8_lossy(entry).into_owned())
+        .collect()
+}
+
+/// The inodes of all sockets that listen at a TCP address of IPv4, whoever holds them.
+pub fn listening_sockets(address: SocketAddr) -> BTreeSet<u64> {
+    let port = format!(":{:04X}", address.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // Local address, state (0A is LISTEN) and inode, as in proc(5).
+    rows.filter(|row| row.len() > 9 && row[1].ends_with(&port) && row[3] == "0A")
+        .filter_map(|row| row[9].parse().ok())
         .collect()
 }
 
@@ -129,6 +148,17 @@ mod tests {
         assert!(children(me).contains(&child.pid()));
         assert!(descendants(parent(me).unwrap()).contains(&child.pid()));
         assert!(!environment(me).is_empty());
+        assert_eq!(executable(me), std::env::current_exe().ok());
+    }
+
+    #[test]
+    fn sockets_that_listen_are_counted_and_connections_are_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _connection = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(listening_sockets(address).len(), 1);
+        drop(listener);
+        assert!(listening_sockets(address).is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A Redis server of the test's own.
 
+mod cluster;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,6 +13,8 @@ use tempfile::TempDir;
 use crate::guard::GuardedChild;
 use crate::places::{free_port, short_temp_dir};
 use crate::resp;
+
+pub use self::cluster::RedisCluster;
 
 /// How long a start may take, on a machine that is busy compiling.
 const START: Duration = Duration::from_secs(20);

@@ -120,6 +120,17 @@ fn never_ready_it_beats_all_the_same() {
 }
 
 #[test]
+fn stuck_it_says_nothing_and_still_ends_on_term() {
+    let mut worker = Worker::start(&["stuck", "print=2"]);
+    let mut first = [0; 6];
+    worker.child.child().stdout.take().unwrap().read_exact(&mut first).unwrap();
+    worker.notifications.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(worker.notifications.recv(&mut [0; 64]).is_err());
+    worker.child.signal(Signal::SIGTERM);
+    assert_eq!(worker.exit_code(), Some(0));
+}
+
+#[test]
 fn neither_deaf_nor_hanging_does_it_end_on_term() {
     for (words, last_words) in [(["ignore-term"], "READY=1"), (["hang-after=0"], "STATUS=hanging")] {
         let mut worker = Worker::start(&words);
@@ -158,6 +169,26 @@ fn told_for_another_worker_or_without_the_file_it_behaves() {
         assert_eq!(Worker::start(&words).next_notification(), "READY=1");
     }
     assert_eq!(Worker::start(&["only=1", "while=/proc", "exit=1"]).exit_code(), Some(1));
+}
+
+#[test]
+fn where_it_is_not_to_misbehave_it_becomes_another_program() {
+    let words = ["only=0", "exit=1", "else=/usr/bin/env"];
+    let mut worker = Worker::start(&words);
+    let stdout = worker.child.child().stdout.take().unwrap();
+    // `env` with the same arguments sets variables and shows them all.
+    let shown = std::io::read_to_string(stdout).unwrap();
+    assert!(shown.contains("exit=1\n") && shown.contains("WORKER_ID=1\n"), "{shown}");
+    assert_eq!(Worker::start(&["only=1", "exit=1", "else=/usr/bin/env"]).exit_code(), Some(1));
+}
+
+#[test]
+fn words_may_stand_in_a_file_which_need_not_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let words = format!("from={}", directory.path().join("words").display());
+    assert_eq!(Worker::start(&[&words]).next_notification(), "READY=1");
+    std::fs::write(directory.path().join("words"), "print=2\nexit=9\n").unwrap();
+    assert_eq!(Worker::start(&[&words]).exit_code(), Some(9));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A worker that knows systemd's protocol only, and behaves as badly as it is told to, by arguments or in `MISBEHAVE` (separated by blanks):
 //!
-//! - `exit=CODE` at once; `exit-when-ready=CODE`; `exit-after=MS:CODE`, counted from ready
-//! - `never-ready`: serves, but never says so; `ready-after=MS`
+//! - `exit=CODE` as soon as it has printed what it is to; `exit-when-ready=CODE`; `exit-after=MS:CODE`, counted from ready
+//! - `never-ready`: serves, but never says so; `ready-after=MS`; `stuck`: does neither
 //! - `hang-after=MS`, counted from ready: nothing moves any more, SIGTERM included
 //! - `leak=BYTES`: so much more memory every second
 //! - `ignore-term`: goes on after SIGTERM
@@ -9,6 +9,8 @@
 //! - `grandchild`: starts a process that outlives it
 //! - `only=ID`: the rest counts in the worker with that `WORKER_ID` alone
 //! - `while=PATH`: the rest counts only if that file exists at the start
+//! - `else=PATH`: where the rest does not count it becomes that program, with its own arguments
+//! - `from=PATH`: more words are in that file
 //!
 //! It says `STATUS=hanging` before it hangs and `STATUS=sleeping` before it answers late, so that a test can wait for that.
 //!
@@ -18,10 +20,13 @@
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -29,6 +34,7 @@ use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -46,17 +52,21 @@ type Exit = mpsc::Sender<u8>;
 #[derive(Default)]
 struct Behaviour {
     words: Vec<String>,
+    /// The program to become.
+    instead: Option<PathBuf>,
 }
 
 impl Behaviour {
     fn read() -> Self {
         let more = env::var("MISBEHAVE").unwrap_or_default();
-        let words: Vec<String> = env::args().skip(1).chain(more.split_whitespace().map(str::to_owned)).collect();
-        let told = Self { words };
+        let words = env::args().skip(1).chain(more.split_whitespace().map(str::to_owned));
+        let mut told = Self { words: words.collect(), instead: None };
+        let from = told.value("from").map(|path| fs::read_to_string(path).unwrap_or_default()).unwrap_or_default();
+        told.words.extend(from.split_whitespace().map(str::to_owned));
         let here = |id: &str| env::var("WORKER_ID").is_ok_and(|own| own == id);
         let counts =
             told.value("only").is_none_or(here) && told.value("while").is_none_or(|path| Path::new(path).exists());
-        if counts { told } else { Self::default() }
+        if counts { told } else { Self { instead: told.value("else").map(PathBuf::from), words: Vec::new() } }
     }
 
     fn has(&self, word: &str) -> bool {
@@ -88,12 +98,15 @@ fn main() -> ExitCode {
 
 /// Starts everything; threads do the rest.
 fn live(behaviour: &Behaviour, exit: &Exit) -> Result<(), Box<dyn Error>> {
+    if let Some(program) = &behaviour.instead {
+        return Err(Command::new(program).args(env::args_os().skip(1)).exec().into());
+    }
+    take_signals(behaviour, exit.clone())?;
+    print_lines(behaviour.number("print")?.unwrap_or(0));
     if let Some(code) = behaviour.number("exit")? {
         exit.send(code)?;
         return Ok(());
     }
-    take_signals(behaviour, exit.clone())?;
-    print_lines(behaviour.number("print")?.unwrap_or(0));
     if behaviour.has("print-forever") {
         thread::spawn(|| print_lines(u64::MAX));
     }
@@ -104,6 +117,9 @@ fn live(behaviour: &Behaviour, exit: &Exit) -> Result<(), Box<dyn Error>> {
     }
     if let Some(bytes) = behaviour.number("leak")? {
         thread::spawn(move || leak(bytes));
+    }
+    if behaviour.has("stuck") {
+        return Ok(());
     }
     serve_inherited(exit)?;
     if let Some(delay) = behaviour.milliseconds("ready-after")? {
@@ -165,19 +181,20 @@ fn serve_inherited(exit: &Exit) -> io::Result<()> {
         let exit = exit.clone();
         // A socket of the wrong kind stays where it is.
         if let Ok(Some(listener)) = inherited.take_tcp_listener(index) {
-            listener.set_nonblocking(false)?;
-            thread::spawn(move || accept(|| Ok(listener.accept()?.0), &exit));
+            thread::spawn(move || accept(&listener, || Ok(listener.accept()?.0), &exit));
         } else if let Some(listener) = inherited.take_unix_listener(index)? {
-            listener.set_nonblocking(false)?;
-            thread::spawn(move || accept(|| Ok(listener.accept()?.0), &exit));
+            thread::spawn(move || accept(&listener, || Ok(listener.accept()?.0), &exit));
         }
     }
     Ok(())
 }
 
-fn accept<S: Read + Write + Send + 'static>(next: impl Fn() -> io::Result<S>, exit: &Exit) {
+/// Whether accepting waits is left as it is: those who have inherited the same socket rely on it.
+fn accept<S: Read + Write + Send + 'static>(listener: &impl AsFd, next: impl Fn() -> io::Result<S>, exit: &Exit) {
     loop {
         drop(turn());
+        let mut comes = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut comes, PollTimeout::NONE);
         let Ok(stream) = next() else { continue };
         let exit = exit.clone();
         thread::spawn(move || answer_all(stream, &exit));
