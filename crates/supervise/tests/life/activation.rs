@@ -95,7 +95,8 @@ pub(crate) fn the_service_manager_hears_of_readiness_only_when_all_are_ready() {
         let messages = std::iter::from_fn(|| manager.recv(&mut bytes).ok().map(|count| bytes[..count].to_vec()));
         messages.map(|message| String::from_utf8(message).unwrap()).any(|message| message.contains(what))
     };
-    eventually("it answers", || Client::connect(&supervised.socket()).is_ok());
+    // Connections queue before anybody looks at signals.
+    eventually("it answers", || Client::connect(&supervised.socket()).is_ok_and(|mut client| client.ping().is_ok()));
     supervised.signal(Signal::SIGHUP);
     eventually("the reload is refused", || supervised.line("wrong is no assignment").is_some());
     assert!(!said("READY=1"), "no worker is");
