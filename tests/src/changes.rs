@@ -229,7 +229,7 @@ fn status_until(control: &mut Control, mut is_over: impl FnMut() -> bool) -> His
 fn status_is_answered_at_once_while_sixty_four_workers_are_replaced() {
     let program = Binaries::misbehaving().display().to_string();
     let builder = Cluster::builder().workers(64).configuration("[supervisor]\ncanary = \"300ms\"\n").alone();
-    let cluster = builder.program(&[&program, "ready-after=40"]).start();
+    let cluster = builder.program(&[&program, "ready-after=80"]).start();
     let mut control = cluster.control();
     // Whatever else the machine does can only add to it, so one quick reload tells enough.
     let quick = (0..6).any(|_| {

@@ -1,12 +1,14 @@
 //! Where private servers live: ports, directories and names that nobody else uses.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-/// A TCP port of the loopback address that nobody listens on now.
+/// A TCP port of the loopback address that nobody listens on now, another one each time.
 ///
 /// It lies below the kernel's range for outgoing connections and for port 0, so that nothing but another caller of this
 /// function is likely to take it, also while the server on it is being restarted. Whoever binds it still has to be ready to try
@@ -15,9 +17,11 @@ use tempfile::TempDir;
 /// # Panics
 /// When two hundred ports in a row are taken.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     for _ in 0..200 {
         let port = fastrand::u16(15_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && given.get_or_insert_default().insert(port) {
             return port;
         }
     }
@@ -46,8 +50,6 @@ pub(crate) fn short_temp_dir(prefix: &str) -> TempDir {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]
@@ -60,5 +62,11 @@ mod tests {
     fn a_free_port_can_be_bound() {
         let port = free_port();
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free a moment ago");
+    }
+
+    #[test]
+    fn a_free_port_is_given_once() {
+        let ports: HashSet<u16> = (0..500).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 500);
     }
 }
