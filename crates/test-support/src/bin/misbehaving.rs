@@ -126,7 +126,8 @@ fn live(behaviour: &Behaviour, exit: &Exit) -> Result<(), Box<dyn Error>> {
         thread::sleep(delay);
     }
     if !behaviour.has("never-ready") {
-        notify("READY=1")?;
+        // It serves already, and its supervisor may have been killed since.
+        let _ = notify("READY=1");
     }
     thread::spawn(beat);
     after_ready(behaviour, exit)
