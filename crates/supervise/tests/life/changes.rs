@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         named(a_stopped_worker_is_aborted_and_replaced_and_its_queue_is_served),
         named(a_stopped_and_continued_supervisor_aborts_nobody),
         named(a_worker_that_leaks_is_replaced_with_its_successor_ready_first),
+        named(an_old_worker_is_replaced_and_so_are_all_when_it_is_time),
         named(every_change_is_told_with_who_asked_for_it),
         named(clients_do_not_delay_the_reaping_of_a_child),
         named(a_worker_that_talks_without_end_keeps_nobody_waiting),
@@ -411,6 +412,27 @@ fn a_worker_that_leaks_is_replaced_with_its_successor_ready_first() {
     });
     assert!(supervised.line("of 150 MiB and is replaced").is_some());
     eventually("it has drained", || !is_alive(leaking));
+}
+
+fn an_old_worker_is_replaced_and_so_are_all_when_it_is_time() {
+    let supervised = Supervised::start(&["workers=2", "max_age_ms=1000"]);
+    let before = supervised.workers();
+    under_load(&supervised, || {
+        within(Duration::from_secs(5), "both are replaced", || {
+            let now = supervised.workers();
+            assert!(now.len() >= 2, "fewer are ready than are wanted");
+            before.iter().all(|pid| !now.contains(pid))
+        });
+    });
+    if std::env::var_os("BELLWETHER_LONG").is_none() {
+        return;
+    }
+    let supervised = Supervised::start(&["workers=2", "schedule=* * * * *"]);
+    let before = supervised.workers();
+    within(Duration::from_secs(65), "the next minute brings new workers", || {
+        supervised.workers().iter().all(|pid| !before.contains(pid))
+    });
+    assert!(supervised.line("the schedule asks for new workers").is_some());
 }
 
 fn every_change_is_told_with_who_asked_for_it() {

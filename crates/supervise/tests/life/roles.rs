@@ -41,6 +41,8 @@ pub(crate) fn supervisor(words: &[String]) -> u8 {
     spec.canary = milliseconds("canary_ms").unwrap_or(Duration::from_millis(200));
     spec.hang_timeout = milliseconds("hang_timeout_ms").unwrap_or(Duration::from_secs(10));
     spec.recycling.max_memory = word("max_memory").map(|bytes| bytes.parse().unwrap());
+    spec.recycling.max_age = milliseconds("max_age_ms");
+    spec.recycling.schedule = word("schedule").map(|text| text.parse().unwrap());
     spec.cpu_affinity = word("cpu_affinity").is_some();
     spec.min_uptime = milliseconds("min_uptime_ms").unwrap_or(Duration::from_secs(1));
     spec.log_json = word("log_json").is_some();
