@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use api::{AppState, Dependencies, Metrics};
+use api::{AppState, Dependencies, Limits, Metrics};
 use cache::Caches;
 use config::Settings;
 use edge::{Listener, Phase, Report, Server, Statistics};
@@ -39,6 +39,7 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
         .gauge_combined("bellwether_worker_info", "1 for every worker that runs.", &[("worker", &name)], Combine::Max)
         .set(1.0);
     let (state, divided) = build(settings, &inherited, &registry, phases.clone()).await?;
+    let limiter = state.limits.limiter().clone();
 
     let link = match inherited.channel.take() {
         Some(descriptor) => Some(Rc::new(Link::open(descriptor, &registry).await?)),
@@ -66,6 +67,8 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     );
     let report = report.context("cannot serve")?;
     admin_report.context("cannot serve the admin listener")?;
+    // What it was granted ahead is of use to others.
+    limiter.close().await;
     if let Some(link) = &link {
         link.say_drained(report.cut).await;
     }
@@ -99,19 +102,21 @@ async fn build(
     }
     let keys = auth::Keys::load_or_create(&settings.auth.token_key_file).map_err(Failure::configuration)?;
     let limits = settings::rate_limit(settings, inherited, keys.derive_key("rate-limit identities"));
-    let limiter = Limiter::new(limits, &redis, registry).map_err(Failure::configuration)?;
+    let limiter = Limiter::new(&limits, &redis, registry).map_err(Failure::configuration)?;
     let caches = Caches::new(settings::cache(settings, inherited.workers), cache_redis.clone(), registry);
     let state = AppState {
         catalogue: api::Catalogue::new(store.clone(), &caches),
         dependencies: Dependencies::new(store, redis, cache_redis, limiter.clone()),
-        limiter: limiter.clone(),
-        announces_limits: !settings.rate_limit.headers.is_empty(),
+        limits: Limits::new(limiter.clone(), settings::limits(settings)?),
         keys,
         phase,
         worker_id: inherited.worker_id,
         version: env!("CARGO_PKG_VERSION"),
     };
-    Ok((state, Divided { limiter, caches, l1_budget_bytes: settings.cache.l1_budget.bytes() }))
+    Ok((
+        state,
+        Divided { worker_id: inherited.worker_id, limiter, caches, l1_budget_bytes: settings.cache.l1_budget.bytes() },
+    ))
 }
 
 fn listeners(inherited: Vec<supervise::worker_side::Listener>) -> anyhow::Result<Vec<Listener>> {

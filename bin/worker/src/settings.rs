@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use config::{AccessLog, Assignment, LogFormat, Settings, Sources};
-use edge::TrustedProxies;
+use edge::{Networks, TrustedProxies};
+use rate_limit::headers::Form;
 use redis_store::Url;
 use supervise::worker_side::Inherited;
 use telemetry::{Format, LogConfig};
@@ -99,6 +100,8 @@ pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 1
         prefix: settings.redis.prefix.clone(),
         key,
         timeout: limits.timeout,
+        ipv6_prefix: limits.ipv6_prefix as u8,
+        shadow: limits.shadow,
         policies,
         share: rate_limit::Share { index: inherited.worker_id, workers: inherited.workers },
     }
@@ -107,9 +110,76 @@ pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 1
 fn policy(policy: &config::Policy) -> rate_limit::Policy {
     rate_limit::Policy {
         name: policy.name.to_string(),
-        paths: policy.paths.iter().map(|path| path.as_str().to_owned()).collect(),
+        paths: Some(policy.paths.iter().map(|path| path.as_str().to_owned()).collect()),
         methods: policy.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        key: match &policy.key {
+            config::PolicyKey::All(parts) => rate_limit::Key::All(parts.iter().map(key_part).collect()),
+            config::PolicyKey::First(parts) => rate_limit::Key::First(parts.iter().map(key_part).collect()),
+        },
+        algorithm: algorithm(policy),
         limit: policy.limit.into(),
         window: policy.window,
+        cost: policy.cost,
+        tiers: Vec::new(),
+        count: match policy.count {
+            config::Count::All => rate_limit::Count::All,
+            config::Count::Success => rate_limit::Count::Success,
+            config::Count::Failure => rate_limit::Count::Failure,
+        },
+        on_outage: match policy.on_outage {
+            config::OnOutage::Local => rate_limit::OnOutage::Local,
+            config::OnOutage::Open => rate_limit::OnOutage::Open,
+            config::OnOutage::Closed => rate_limit::OnOutage::Closed,
+        },
+        lease: match policy.lease {
+            config::Lease::Off => rate_limit::Lease::Off,
+            config::Lease::Auto => rate_limit::Lease::Auto,
+        },
+        shadow: policy.shadow,
     }
+}
+
+fn algorithm(policy: &config::Policy) -> rate_limit::Algorithm {
+    match policy.algorithm {
+        config::Algorithm::FixedWindow => rate_limit::Algorithm::FixedWindow,
+        config::Algorithm::Gcra => rate_limit::Algorithm::Gcra { burst: policy.burst.map(u64::from) },
+        config::Algorithm::SlidingCounter => rate_limit::Algorithm::SlidingCounter,
+        config::Algorithm::SlidingWindow => rate_limit::Algorithm::SlidingWindow,
+        config::Algorithm::SlidingLog => rate_limit::Algorithm::SlidingLog,
+        config::Algorithm::Pacing => rate_limit::Algorithm::Pacing {
+            burst: policy.burst.unwrap_or(1).into(),
+            max_delay: policy.max_delay.unwrap_or_default(),
+        },
+        config::Algorithm::Concurrency => rate_limit::Algorithm::Concurrency,
+    }
+}
+
+fn key_part(part: &config::KeyPart) -> rate_limit::KeyPart {
+    match part {
+        config::KeyPart::Address => rate_limit::KeyPart::Address,
+        config::KeyPart::User => rate_limit::KeyPart::User,
+        config::KeyPart::ApiKey => rate_limit::KeyPart::ApiKey,
+        config::KeyPart::Header(name) => rate_limit::KeyPart::Header(name.clone()),
+        config::KeyPart::Route => rate_limit::KeyPart::Route,
+    }
+}
+
+/// What HTTP adds to the policies.
+pub(crate) fn limits(settings: &Settings) -> Result<api::LimitSettings, Failure> {
+    let limits = &settings.rate_limit;
+    let form = |form: &config::RateLimitHeaders| match form {
+        config::RateLimitHeaders::Draft10 => Form::Draft10,
+        config::RateLimitHeaders::Draft7 => Form::Draft7,
+        config::RateLimitHeaders::Draft6 => Form::Draft6,
+        config::RateLimitHeaders::Legacy => Form::Legacy,
+    };
+    let networks = |networks: &[config::Network]| {
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        Networks::parse(networks.iter().map(String::as_str)).map_err(Failure::configuration)
+    };
+    Ok(api::LimitSettings {
+        forms: limits.headers.iter().map(form).collect(),
+        allow: networks(&limits.allow)?,
+        deny: networks(&limits.deny)?,
+    })
 }

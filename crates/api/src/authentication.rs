@@ -1,12 +1,13 @@
 //! Who is asking: the bearer token of a request, verified.
 
 use std::future::{Ready, ready};
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use auth::{Identity, Role};
 
 use crate::error::ApiError;
@@ -30,22 +31,35 @@ impl FromRequest for Bearer {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(verified(request).map(Self))
+        ready(identity(request).map(|identity| Self((*identity).clone())).ok_or(ApiError::Unauthenticated))
     }
 }
 
-fn verified(request: &HttpRequest) -> Result<Identity, ApiError> {
+/// Whoever a request comes from, if its token says so; it is verified once.
+pub(crate) fn identity(request: &HttpRequest) -> Option<Rc<Identity>> {
+    if let Some(Verified(identity)) = request.extensions().get() {
+        return identity.clone();
+    }
+    let identity = verify(request).map(Rc::new);
+    request.extensions_mut().insert(Verified(identity.clone()));
+    identity
+}
+
+/// What became of a request's token.
+struct Verified(Option<Rc<Identity>>);
+
+fn verify(request: &HttpRequest) -> Option<Identity> {
     let state = request.app_data::<Data<AppState>>().expect("every application is built with its state");
     let header = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-    let (scheme, token) = header.and_then(|header| header.split_once(' ')).ok_or(ApiError::Unauthenticated)?;
+    let (scheme, token) = header.and_then(|header| header.split_once(' '))?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::Unauthenticated);
+        return None;
     }
     match state.keys.verify(token.trim(), SystemTime::now()) {
-        Ok(claims) => Ok(claims.identity),
+        Ok(claims) => Some(claims.identity),
         Err(error) => {
             tracing::debug!(%error, "Token refused");
-            Err(ApiError::Unauthenticated)
+            None
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The first thing behind the edge: the rate limit by address, before routing or any other work, and the headers that every answer has.
+//! The first thing behind the edge: limits, before routing or any other work, and the headers that every answer has.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
@@ -8,30 +8,27 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{Error, HttpResponse};
 use edge::Problem;
 use futures_util::future::LocalBoxFuture;
-use rate_limit::{Decision, Limiter, Policies, PolicySet, headers};
+use rate_limit::PolicySet;
 
 use crate::health;
+use crate::limits::{Holding, Limits, Standing};
 use crate::state::AppState;
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Wraps the whole service.
 pub(crate) struct Front {
-    limiter: Limiter,
-    announces_limits: bool,
+    limits: Limits,
 }
 
 impl Front {
     pub(crate) fn new(state: &AppState) -> Self {
-        Self { limiter: state.limiter.clone(), announces_limits: state.announces_limits }
+        Self { limits: state.limits.clone() }
     }
 }
 
@@ -40,26 +37,21 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
-    type Response = ServiceResponse<EitherBody<B>>;
+    type Response = ServiceResponse<EitherBody<Holding<B>>>;
     type Error = Error;
     type Transform = FrontService<S>;
     type InitError = ();
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(FrontService {
-            service: Rc::new(service),
-            limiter: self.limiter.clone(),
-            announces_limits: self.announces_limits,
-        }))
+        ready(Ok(FrontService { service: Rc::new(service), limits: self.limits.clone() }))
     }
 }
 
 /// The wrapped service.
 pub(crate) struct FrontService<S> {
     service: Rc<S>,
-    limiter: Limiter,
-    announces_limits: bool,
+    limits: Limits,
 }
 
 impl<S, B> Service<ServiceRequest> for FrontService<S>
@@ -67,7 +59,7 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
-    type Response = ServiceResponse<EitherBody<B>>;
+    type Response = ServiceResponse<EitherBody<Holding<B>>>;
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
 
@@ -76,61 +68,44 @@ where
     }
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let service = Rc::clone(&self.service);
-        let limiter = self.limiter.clone();
-        let announces_limits = self.announces_limits;
+        let (service, limits) = (Rc::clone(&self.service), self.limits.clone());
         Box::pin(async move {
-            let policies = matching(&limiter, &request);
-            if policies.is_empty() {
-                let mut response = service.call(request).await?.map_into_left_body();
-                secure(response.headers_mut());
-                return Ok(response);
-            }
-            let decision = limiter.check(policies, edge::client_address(request.request())).await;
-            let mut response = if decision.is_allowed() {
-                service.call(request).await?.map_into_left_body()
-            } else {
-                let refused = refusal(limiter.policies(), &decision).map_into_right_body();
-                request.into_response(refused)
+            let mut response = match admitted(&limits, &request).await {
+                Ok(()) => service.call(request).await?.map_body(|_, body| EitherBody::left(Holding::nothing(body))),
+                Err(refusal) => request.into_response(refusal).map_into_right_body(),
             };
-            secure(response.headers_mut());
-            if announces_limits {
-                announce(response.headers_mut(), limiter.policies(), policies, &decision);
+            // Here, because guards further in may have counted it too.
+            let standing = Standing::of_answered(response.request());
+            if let Some(standing) = standing {
+                let (status, request) = (response.status(), response.request().clone());
+                limits.conclude(&standing, &request, response.headers_mut(), status);
+                response = response.map_body(|_, body| held(body, standing));
             }
+            secure(response.headers_mut());
             Ok(response)
         })
     }
 }
 
-/// The policies that are about this request. Health checks are never limited.
-fn matching(limiter: &Limiter, request: &ServiceRequest) -> PolicySet {
+/// Whether the request may go on, or what it is answered. Health checks always may.
+async fn admitted(limits: &Limits, request: &ServiceRequest) -> Result<(), HttpResponse> {
     // The path as the router reads it: another spelling of the same route must not be a way around its limit.
     let path = request.match_info().as_str();
     if health::PATHS.contains(&path) {
-        return PolicySet::default();
+        return Ok(());
     }
-    limiter.policies().matching(request.method().as_str(), path)
+    let address = edge::client_address(request.request());
+    if limits.is_denied(address) {
+        return Err(Problem::new(StatusCode::FORBIDDEN).response());
+    }
+    let set = limits.matching(request.method().as_str(), path, address);
+    if set == PolicySet::default() { Ok(()) } else { limits.admit(request.request(), set).await }
 }
 
-fn refusal(policies: &Policies, decision: &Decision) -> HttpResponse {
-    let violated: Vec<&str> = headers::violated(policies, decision).collect();
-    let seconds = headers::retry_after(decision).unwrap_or(1);
-    Problem::new(StatusCode::TOO_MANY_REQUESTS)
-        .kind("https://iana.org/assignments/http-problem-types#quota-exceeded")
-        .title("Request cannot be satisfied as assigned quota has been exceeded")
-        .with("violated-policies", violated)
-        .header(RETRY_AFTER, HeaderValue::from(seconds))
-        .header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
-        .response()
-}
-
-fn announce(response: &mut HeaderMap, policies: &Policies, set: PolicySet, decision: &Decision) {
-    // Names are plain ASCII, which the limiter checked, so both are always headers' values.
-    if let Ok(value) = HeaderValue::from_str(&policies.header(set)) {
-        response.insert(RATE_LIMIT_POLICY, value);
-    }
-    if let Some(Ok(value)) = headers::rate_limit(policies, decision).map(HeaderValue::try_from) {
-        response.insert(RATE_LIMIT, value);
+fn held<B, R>(body: EitherBody<Holding<B>, R>, standing: Standing) -> EitherBody<Holding<B>, R> {
+    match body {
+        EitherBody::Left { body } => EitherBody::left(body.until_sent(standing)),
+        refusal => refusal,
     }
 }
 

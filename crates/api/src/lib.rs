@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod front;
 mod health;
+mod limits;
 mod listing;
 mod metrics;
 mod product_changes;
@@ -17,6 +18,7 @@ mod state;
 
 pub use catalogue::Catalogue;
 pub use dependencies::{Dependencies, Works};
+pub use limits::{Limited, Limits, RateLimit, Settings as LimitSettings};
 pub use metrics::{Metrics, own_metrics};
 pub use routes::{admin_application, application};
 pub use state::AppState;

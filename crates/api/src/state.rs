@@ -1,21 +1,19 @@
 //! What handlers work with: cheap clones of handles, made once per worker.
 
 use edge::Phase;
-use rate_limit::Limiter;
 use tokio::sync::watch;
 
 use crate::catalogue::Catalogue;
 use crate::dependencies::Dependencies;
+use crate::limits::Limits;
 
 /// The handles of one worker.
 #[derive(Clone)]
 pub struct AppState {
     /// The product catalogue.
     pub catalogue: Catalogue,
-    /// Decides before any other work.
-    pub limiter: Limiter,
-    /// Whether answers carry `RateLimit` and `RateLimit-Policy`.
-    pub announces_limits: bool,
+    /// Decide before any other work.
+    pub limits: Limits,
     /// Verifies bearer tokens.
     pub keys: auth::Keys,
     /// What all of this depends on, for the health report.

@@ -21,6 +21,17 @@ pub enum Role {
     Retailer,
 }
 
+impl Role {
+    /// Its name, as tokens hold it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Vendor => "vendor",
+            Self::Retailer => "retailer",
+        }
+    }
+}
+
 /// Somebody, as far as a request needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {

@@ -219,6 +219,18 @@ pub(crate) const KEYS: &[Key] = &[
         "How long a request waits for Redis before its policy's `on_outage` decides.",
         |all| &mut all.rate_limit.timeout,
     ),
+    Key::new("rate_limit.shadow", "Whether the policies below only count and report.", |all| {
+        &mut all.rate_limit.shadow
+    }),
+    Key::new(
+        "rate_limit.ipv6_prefix",
+        "How much of an IPv6 address makes a client: 32 to 64 bits, or 128 for each address of its own.",
+        |all| &mut all.rate_limit.ipv6_prefix,
+    ),
+    Key::new("rate_limit.allow", "Networks that are never limited.", |all| &mut all.rate_limit.allow),
+    Key::new("rate_limit.deny", "Networks that are refused; what is allowed above is not.", |all| {
+        &mut all.rate_limit.deny
+    }),
     Key::new("rate_limit.headers", "Which headers tell clients about their limits; [] for none.", |all| {
         &mut all.rate_limit.headers
     }),

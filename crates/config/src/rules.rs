@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::keys::KEYS;
 use crate::load::{Layering, Origin};
 use crate::settings::Settings;
+use crate::values::RateLimitHeaders;
 
 /// Workers report every second; what is silent for less than two reports may be well.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,7 +30,7 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
             broken.push((key, "has to be longer than 0s"));
         }
     }
-    let Settings { supervisor, http, redis, log, .. } = settings;
+    let Settings { supervisor, http, redis, rate_limit, log, .. } = settings;
     let distinct: HashSet<_> = supervisor.listen.iter().map(ToString::to_string).collect();
     let with_admin = distinct.contains(&supervisor.admin_listen.to_string()) && supervisor.admin_listen.port() != 0;
     let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -48,6 +49,12 @@ fn broken(settings: &Settings) -> Vec<(&'static str, &'static str)> {
         ),
         ("log.file_size", log.file_size.bytes() == 0, "has to be larger than 0; `log.files = false` writes no files"),
         ("log.file_count", log.file_count == 0, "has to be at least 1; `log.files = false` writes no files"),
+        ("rate_limit.ipv6_prefix", !matches!(rate_limit.ipv6_prefix, 32..=64 | 128), "is from 32 to 64, or 128"),
+        (
+            "rate_limit.headers",
+            rate_limit.headers.iter().filter(|form| **form != RateLimitHeaders::Legacy).count() > 1,
+            "the drafts use the same names for different things: choose one of them, and legacy beside it",
+        ),
         (
             "redis.prefix",
             redis.prefix.len() > 32 || !redis.prefix.bytes().all(is_prefix),

@@ -119,6 +119,14 @@ pub struct RateLimit {
     pub enabled: bool,
     /// How long a request waits for Redis before its policy's `on_outage` decides.
     pub timeout: Duration,
+    /// Whether all policies only count and report.
+    pub shadow: bool,
+    /// How much of an IPv6 address makes a client, in bits.
+    pub ipv6_prefix: u32,
+    /// Addresses that are never limited.
+    pub allow: Vec<Network>,
+    /// Addresses that are refused, unless they are allowed above.
+    pub deny: Vec<Network>,
     /// Which headers tell clients about their limits.
     pub headers: Vec<RateLimitHeaders>,
     /// The limits themselves.
@@ -240,6 +248,10 @@ impl Default for RateLimit {
         Self {
             enabled: true,
             timeout: Duration::from_millis(25),
+            shadow: false,
+            ipv6_prefix: 56,
+            allow: Vec::new(),
+            deny: Vec::new(),
             headers: vec![RateLimitHeaders::Draft10],
             policies: Vec::new(),
         }

@@ -171,7 +171,7 @@ kill_timeout = \"30\"
 keep_alive = \"5s\"
 [rate_limit]
 enabled = \"yes\"
-headers = [\"draft-10\", \"legacy\"]
+headers = [\"draft-10\", \"modern\"]
 [cache]
 l1_budget = \"lots\"
 ",
@@ -207,9 +207,9 @@ bellwether.toml:9:11: `rate_limit.enabled`: expected true or false, found `yes`
 9 | enabled = \"yes\"
   |           ^^^^^
 
-bellwether.toml:10:24: `rate_limit.headers`: expected \"draft-10\", the only form this version supports, found `legacy`
+bellwether.toml:10:24: `rate_limit.headers`: expected \"draft-10\", \"draft-7\", \"draft-6\" or \"legacy\", found `modern`
    |
-10 | headers = [\"draft-10\", \"legacy\"]
+10 | headers = [\"draft-10\", \"modern\"]
    |                        ^^^^^^^^
 
 bellwether.toml:12:13: `cache.l1_budget`: expected a size such as \"64MiB\", found `lots`

@@ -15,7 +15,7 @@ const MAX_HOPS: usize = 16;
 /// The default trusts nobody, so that the client's address is the peer's.
 #[derive(Debug, Clone)]
 pub struct TrustedProxies {
-    networks: Vec<Network>,
+    networks: Networks,
     header: HeaderName,
     forwarded: bool,
 }
@@ -28,16 +28,12 @@ impl TrustedProxies {
     /// Names the first network that cannot be read, or the header.
     pub fn parse<'a>(networks: impl IntoIterator<Item = &'a str>, header: &str) -> Result<Self, Error> {
         let header = HeaderName::from_str(header).map_err(|_| Error::HeaderName(header.to_owned()))?;
-        Ok(Self {
-            networks: networks.into_iter().map(str::parse).collect::<Result<_, _>>()?,
-            forwarded: header == "forwarded",
-            header,
-        })
+        Ok(Self { networks: Networks::parse(networks)?, forwarded: header == "forwarded", header })
     }
 
     /// Whether the word of `address` is taken.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(address))
+        self.networks.contain(address)
     }
 
     /// Walks the header's hops from the right, nearest first, and stops at the first that is not trusted, cannot be read,
@@ -68,13 +64,32 @@ impl TrustedProxies {
 
 impl Default for TrustedProxies {
     fn default() -> Self {
-        Self { networks: Vec::new(), header: HeaderName::from_static("x-forwarded-for"), forwarded: false }
+        Self { networks: Networks::default(), header: HeaderName::from_static("x-forwarded-for"), forwarded: false }
     }
 }
 
 /// The address of a peer, IPv4-mapped ones as IPv4. A peer on a unix socket counts as loopback.
 pub(crate) fn peer_address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip()).to_canonical()
+}
+
+/// A list of networks. IPv4-mapped addresses count as IPv4.
+#[derive(Debug, Clone, Default)]
+pub struct Networks(Vec<Network>);
+
+impl Networks {
+    /// Takes networks in CIDR notation or single addresses.
+    ///
+    /// # Errors
+    /// Names the first that cannot be read.
+    pub fn parse<'a>(networks: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+        networks.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether one of them holds `address`.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
+    }
 }
 
 /// One network in CIDR notation, held as IPv6 so that one comparison serves both families.

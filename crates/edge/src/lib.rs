@@ -17,7 +17,7 @@ mod statistics;
 mod stream;
 mod task;
 
-pub use client_address::TrustedProxies;
+pub use client_address::{Networks, TrustedProxies};
 #[doc(hidden)]
 pub use config::Limits;
 pub use config::{AccessLog, Config};

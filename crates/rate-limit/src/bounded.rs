@@ -15,28 +15,42 @@ pub(crate) struct Slot {
 }
 
 /// A map with at most `capacity` entries. When its younger half is full, the older half is dropped.
-pub(crate) struct Bounded<V> {
-    young: Map<V>,
-    old: Map<V>,
+pub(crate) struct Bounded<K, V> {
+    young: Map<K, V>,
+    old: Map<K, V>,
     half: usize,
 }
 
-type Map<V> = HashMap<Slot, V, BuildHasherDefault<Already>>;
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Already>>;
 
-impl<V: Copy> Bounded<V> {
+impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self { young: Map::default(), old: Map::default(), half: (capacity / 2).max(1) }
     }
 
-    pub(crate) fn get(&self, slot: &Slot) -> Option<V> {
-        self.young.get(slot).or_else(|| self.old.get(slot)).copied()
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    pub(crate) fn insert(&mut self, slot: Slot, value: V) {
-        if self.young.len() >= self.half && !self.young.contains_key(&slot) {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        // Asked twice, because the borrow checker does not see that a miss gives the borrow back.
+        if self.young.contains_key(key) { self.young.get_mut(key) } else { self.old.get_mut(key) }
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(slot, value);
+        self.young.insert(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.young.values_mut().chain(self.old.values_mut())
     }
 
     #[cfg(test)]
@@ -87,7 +101,7 @@ mod tests {
             map.insert(slot(number), number);
             assert!(map.len() <= 100);
             for recent in number.saturating_sub(49)..=number {
-                assert_eq!(map.get(&slot(recent)), Some(recent));
+                assert_eq!(map.get(&slot(recent)), Some(&recent));
             }
         }
         assert_eq!(map.get(&slot(0)), None);
@@ -100,7 +114,10 @@ mod tests {
         map.insert(slot(2), 'b');
         map.insert(slot(3), 'c');
         map.insert(slot(1), 'd');
-        assert_eq!(map.get(&slot(1)), Some('d'));
+        assert_eq!(map.get(&slot(1)), Some(&'d'));
+        assert_eq!(map.get_mut(&slot(1)), Some(&mut 'd'));
+        map.remove(&slot(1));
+        assert_eq!(map.get(&slot(1)), None);
     }
 
     #[test]
@@ -109,6 +126,6 @@ mod tests {
         for policy in 0..64 {
             map.insert(Slot { policy, ..slot(9) }, policy);
         }
-        assert!((0..64).all(|policy| map.get(&Slot { policy, ..slot(9) }) == Some(policy)));
+        assert!((0..64).all(|policy| map.get(&Slot { policy, ..slot(9) }) == Some(&policy)));
     }
 }

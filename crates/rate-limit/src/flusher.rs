@@ -1,7 +1,7 @@
 //! The task that sends what waits, one call at a time.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -9,23 +9,27 @@ use redis_store::{Error, RedisStore};
 use tokio::sync::Notify;
 
 use crate::{
-    decision::{Decision, Source},
-    metrics::{Call, Metrics},
+    decision::Decision,
+    held::{Held, Units},
+    leases::SPREAD,
+    metrics::{Call, Metrics, Script},
     policies::Policies,
     queue::Batch,
-    script::{Answer, CheckScript},
-    state::{State, Verdict},
+    script::{Answer, Calls},
+    state::{Outcome, State, Violation},
 };
 
-/// What the limiter and its flushers share.
+/// What the limiter and its tasks share.
 pub(crate) struct Shared {
     pub(crate) policies: Policies,
-    pub(crate) script: CheckScript,
+    pub(crate) calls: Calls,
     pub(crate) store: RedisStore,
     pub(crate) metrics: Metrics,
     pub(crate) state: Mutex<State>,
     /// One for each queue.
     pub(crate) wake: Vec<Notify>,
+    /// That there is something to settle.
+    pub(crate) settle: Notify,
 }
 
 impl Shared {
@@ -34,7 +38,7 @@ impl Shared {
     }
 
     /// Sends the batches of one queue for ever. Whatever comes in while a call is out goes with the next.
-    pub(crate) async fn flush_for_ever(&self, queue: usize) {
+    pub(crate) async fn flush_for_ever(self: &Arc<Self>, queue: usize) {
         loop {
             let batch = self.state().queues[queue].pop();
             match batch {
@@ -48,31 +52,33 @@ impl Shared {
         }
     }
 
-    async fn flush(&self, batch: Batch, queue: usize) {
+    async fn flush(self: &Arc<Self>, mut batch: Batch, queue: usize) {
         let sent = Instant::now();
-        if !self.state().may_ask(sent) {
+        if !self.prepare(&mut batch, sent) {
             return self.answer_locally(batch);
         }
-        let (keys, arguments) = (self.script.keys(&batch.groups), self.script.arguments(&batch.groups));
-        let reply = self.store.run(&self.script.script, &keys, &arguments).await;
+        let (script, keys, arguments) = self.calls.check(&batch, &self.policies);
+        let reply = self.store.run(script, &keys, &arguments).await;
         let answer = reply.and_then(|reply| {
             Answer::parse(reply, &batch.groups).ok_or(Error::Unexpected { expected: "the script's numbers" })
         });
+        self.metrics.called(Script::Check, Call::from(&answer));
         match answer {
             Ok(answer) => {
-                self.metrics.called(Call::Answered);
-                let verdicts = {
+                let mut violations = Vec::new();
+                let (outcomes, is_holding) = {
                     let mut state = self.state();
                     state.succeeded(Instant::now());
-                    state.learn(&self.policies, &batch.groups, answer, sent)
+                    let outcomes = state.learn(&self.policies, &batch.groups, answer, sent, &mut violations);
+                    (outcomes, state.has_to_settle())
                 };
-                deliver(batch, verdicts);
+                self.deliver(batch, &outcomes);
+                violations.iter().for_each(|violation| self.report(violation));
+                if is_holding {
+                    self.settle.notify_one();
+                }
             }
             Err(error) => {
-                self.metrics.called(match error {
-                    Error::Indeterminate => Call::Indeterminate,
-                    _ => Call::Failed,
-                });
                 tracing::debug!(error = %error, "a limit was checked without redis");
                 self.state().failed(Instant::now());
                 self.answer_locally(batch);
@@ -81,8 +87,31 @@ impl Shared {
         }
     }
 
+    /// Whether Redis may be asked; then the batch says how much is wanted ahead, and how units at the same time are named.
+    fn prepare(&self, batch: &mut Batch, now: Instant) -> bool {
+        let mut state = self.state();
+        if !state.may_ask(now) {
+            return false;
+        }
+        let now_us = state.clock.monotonic_us(now);
+        batch.spread = SPREAD * state.workers();
+        for group in &mut batch.groups {
+            if group.request.leased {
+                group.wanted = state.leases.wanted(&group.request, group.waiting, now_us);
+            }
+            for part in &group.request.parts {
+                let rule = self.policies.rule(part.rule);
+                if rule.is_concurrency() {
+                    let units = rule.units(group.request.cost) * u64::from(group.waiting);
+                    group.sequences.push(state.holdings.number(units));
+                }
+            }
+        }
+        true
+    }
+
     /// Those who came while a call failed must not wait for the next one to fail too.
-    fn answer_queue_locally(&self, queue: usize) {
+    fn answer_queue_locally(self: &Arc<Self>, queue: usize) {
         loop {
             let batch = self.state().queues[queue].pop();
             match batch {
@@ -92,34 +121,50 @@ impl Shared {
         }
     }
 
-    fn answer_locally(&self, batch: Batch) {
+    fn answer_locally(self: &Arc<Self>, batch: Batch) {
         let now = Instant::now();
-        let decisions: Vec<Decision> = {
+        let decisions: Vec<(Decision, Units)> = {
             let mut state = self.state();
             let decide = |group: u32| {
                 let group = &batch.groups[group as usize];
-                state.decide_locally(&self.policies, group, now)
+                state.decide_locally(&self.policies, &group.request, now)
             };
             batch.waiters.iter().map(|waiter| waiter.group).map(decide).collect()
         };
-        for (waiter, decision) in batch.waiters.into_iter().zip(decisions) {
+        for (waiter, (decision, units)) in batch.waiters.into_iter().zip(decisions) {
             // Whoever no longer waits needs no answer.
-            let _ = waiter.answer.send(decision);
+            let _ = waiter.answer.send(self.holding(decision, units));
         }
     }
-}
 
-/// Lets the first ones of each group through, as many as Redis admitted.
-fn deliver(batch: Batch, mut verdicts: Vec<Verdict>) {
-    for waiter in batch.waiters {
-        let verdict = &mut verdicts[waiter.group as usize];
-        let mut states = verdict.states.clone();
-        let allowed = verdict.admitted > 0;
-        if allowed {
-            verdict.admitted -= 1;
-            // What is left after this one; the later ones of the batch come next.
-            states.iter_mut().for_each(|state| state.remaining += verdict.admitted);
+    /// Lets the first ones of each group through, as many as Redis admitted.
+    fn deliver(self: &Arc<Self>, batch: Batch, outcomes: &[Outcome]) {
+        let mut places = vec![0_u32; outcomes.len()];
+        for waiter in batch.waiters {
+            let group = waiter.group as usize;
+            let (outcome, place) = (&outcomes[group], places[group]);
+            places[group] += 1;
+            let units = if place < outcome.admitted { outcome.units(place) } else { Units::new() };
+            let _ = waiter.answer.send(self.holding(outcome.decision(place), units));
         }
-        let _ = waiter.answer.send(Decision::new(allowed, Source::Redis, states));
+    }
+
+    /// The decision, which gives `units` back when it is dropped.
+    pub(crate) fn holding(self: &Arc<Self>, mut decision: Decision, units: Units) -> Decision {
+        if !units.is_empty() {
+            decision.held.push(Arc::new(Held { shared: Arc::clone(self), units }));
+        }
+        decision
+    }
+
+    fn report(&self, violation: &Violation) {
+        let policy = self.policies.name(violation.policy);
+        if let Some(suppressed) = self.metrics.may_log(Instant::now()) {
+            let digits = violation.identity.digits();
+            let identity = String::from_utf8_lossy(&digits);
+            let (limit, shadow) = (violation.limit, violation.shadow);
+            let retry_after_seconds = violation.wait_us.map(|wait| wait as f64 / 1e6);
+            tracing::info!(policy, %identity, limit, shadow, retry_after_seconds, suppressed, "Limit reached");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Who is limited: addresses, made comparable and unreadable.
+//! Who is limited: made comparable and unreadable by a keyed hash.
 
 use std::{
     hash::Hasher as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
 };
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
@@ -10,30 +11,48 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 /// The lanes that identities are spread over. On a cluster each lane is in one hash slot.
 pub(crate) const LANES: usize = 64;
 
-/// One provider hands a customer at least this much, so that all of it is one client.
-const IPV6_PREFIX_BITS: u32 = 56;
-
-/// Keeps an address apart from other kinds of identity under the same key.
-const ADDRESS: u8 = b'a';
-
 /// The keyed hash of whoever sent a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) high: u64,
     pub(crate) low: u64,
 }
 
-impl Identity {
-    /// The identity of an address: SipHash-2-4 with 128 bits.
-    pub(crate) fn of_address(address: IpAddr, key: &[u8; 16]) -> Self {
-        let mut hasher = SipHasher24::new_with_key(key);
-        hasher.write_u8(ADDRESS);
-        match normalised(address) {
-            IpAddr::V4(address) => hasher.write(&address.octets()),
-            IpAddr::V6(address) => hasher.write(&address.octets()),
+/// Makes identities: SipHash-2-4 with 128 bits over kinds and values.
+pub(crate) struct Hasher(SipHasher24);
+
+impl Hasher {
+    pub(crate) fn new(key: &[u8; 16]) -> Self {
+        Self(SipHasher24::new_with_key(key))
+    }
+
+    /// Takes an address, of which IPv6 counts by its first `ipv6_prefix` bits.
+    pub(crate) fn address(&mut self, address: IpAddr, ipv6_prefix: u8) {
+        match normalised(address, ipv6_prefix) {
+            IpAddr::V4(address) => self.value(b'a', &address.octets()),
+            IpAddr::V6(address) => self.value(b'a', &address.octets()),
         }
-        let hash = hasher.finish128();
-        Self { high: hash.h1, low: hash.h2 }
+    }
+
+    /// Takes a value of some kind. Its length goes before it, so that no two lists of values look alike.
+    pub(crate) fn value(&mut self, kind: u8, value: &[u8]) {
+        self.0.write_u8(kind);
+        self.0.write_u64(value.len() as u64);
+        self.0.write(value);
+    }
+
+    pub(crate) fn finish(&self) -> Identity {
+        let hash = self.0.finish128();
+        Identity { high: hash.h1, low: hash.h2 }
+    }
+}
+
+impl Identity {
+    #[cfg(test)]
+    pub(crate) fn of_address(address: IpAddr, key: &[u8; 16]) -> Self {
+        let mut hasher = Hasher::new(key);
+        hasher.address(address, 56);
+        hasher.finish()
     }
 
     pub(crate) fn lane(self) -> usize {
@@ -57,14 +76,28 @@ impl Identity {
     }
 }
 
-/// IPv4 addresses in IPv6's clothes become IPv4; other IPv6 addresses lose all but their first 56 bits.
-fn normalised(address: IpAddr) -> IpAddr {
+/// Reads what [`Identity::digits`] wrote.
+impl FromStr for Identity {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let is_written_so = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let bits = u128::from_str_radix(text, 16).ok().filter(|_| is_written_so).ok_or(())?;
+        Ok(Self { high: (bits >> 64) as u64, low: bits as u64 })
+    }
+}
+
+/// IPv4 addresses in IPv6's clothes become IPv4; other IPv6 addresses lose all but their first bits.
+fn normalised(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     let IpAddr::V6(address) = address else {
         return address;
     };
     match address.to_ipv4_mapped().or_else(|| behind_nat64(address)) {
         Some(address) => IpAddr::V4(address),
-        None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - IPV6_PREFIX_BITS)))),
+        None => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(ipv6_prefix)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
     }
 }
 
@@ -131,5 +164,14 @@ mod tests {
         assert_eq!(&identity.digits(), b"0123456789abcdeffedcba9876543210");
         assert_eq!(identity.lane(), 0x10);
         assert_eq!(identity.seed(), 0xfedc_ba98);
+        assert_eq!("0123456789abcdeffedcba9876543210".parse(), Ok(identity));
+        for wrong in [
+            "",
+            "0123456789abcdeffedcba987654321",
+            "+123456789abcdeffedcba9876543210",
+            "0123456789ABCDEFfedcba9876543210",
+        ] {
+            assert_eq!(wrong.parse::<Identity>(), Err(()), "{wrong}");
+        }
     }
 }

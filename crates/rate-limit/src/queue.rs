@@ -1,23 +1,24 @@
 //! Requests that wait for the next call, grouped as the script wants them.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::BuildHasherDefault,
-};
+use std::collections::VecDeque;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{bounded::Already, decision::Decision, identity::Identity, policies::PolicySet};
+use crate::{bounded::Map, decision::Decision, held::Sequence, request::Request};
 
 /// Counters in one call. It bounds how long a script holds up Redis, and Lua unpacks no more than 8,000 values.
 const MAX_COUNTERS: usize = 2048;
 
-/// Waiting requests of one identity under one set of policies.
-#[derive(Debug, Clone, Copy)]
+/// Waiting requests that agree in everything.
+#[derive(Debug, Clone)]
 pub(crate) struct Group {
-    pub(crate) identity: Identity,
-    pub(crate) set: PolicySet,
+    pub(crate) request: Request,
     pub(crate) waiting: u32,
+    /// How many more are to be granted ahead.
+    pub(crate) wanted: u32,
+    /// The first number of the units of each part that counts units at the same time.
+    pub(crate) sequences: SmallVec<[Sequence; 1]>,
 }
 
 /// A request that waits.
@@ -33,23 +34,32 @@ pub(crate) struct Batch {
     pub(crate) groups: Vec<Group>,
     /// In order of arrival.
     pub(crate) waiters: Vec<Waiter>,
+    /// Of what is left, each worker is granted at most this fraction ahead.
+    pub(crate) spread: u32,
     counters: usize,
-    places: HashMap<(u64, u64, PolicySet), u32, BuildHasherDefault<Already>>,
+    /// Groups by the fingerprint of their requests.
+    places: Map<u64, u32>,
 }
 
 /// Batches that wait, the oldest first.
 #[derive(Default)]
 pub(crate) struct Queue(VecDeque<Batch>);
 
+impl Group {
+    pub(crate) fn new(request: Request, waiting: u32) -> Self {
+        Self { request, waiting, wanted: 0, sequences: SmallVec::new() }
+    }
+}
+
 impl Queue {
     /// Adds a request; true when it is the first that waits.
-    pub(crate) fn push(&mut self, identity: Identity, set: PolicySet, answer: oneshot::Sender<Decision>) -> bool {
+    pub(crate) fn push(&mut self, request: &Request, answer: oneshot::Sender<Decision>) -> bool {
         let first = self.0.is_empty();
-        if self.0.back().is_none_or(|batch| batch.counters + set.len() > MAX_COUNTERS) {
+        if self.0.back().is_none_or(|batch| batch.counters + request.parts.len() > MAX_COUNTERS) {
             self.0.push_back(Batch::default());
         }
         if let Some(batch) = self.0.back_mut() {
-            batch.push(identity, set, answer);
+            batch.push(request, answer);
         }
         first
     }
@@ -60,12 +70,17 @@ impl Queue {
 }
 
 impl Batch {
-    fn push(&mut self, identity: Identity, set: PolicySet, answer: oneshot::Sender<Decision>) {
+    /// One group for which nobody waits.
+    pub(crate) fn of(group: Group) -> Self {
+        Self { groups: vec![group], ..Self::default() }
+    }
+
+    fn push(&mut self, request: &Request, answer: oneshot::Sender<Decision>) {
         let next = self.groups.len() as u32;
-        let group = *self.places.entry((identity.high, identity.low, set)).or_insert(next);
+        let group = *self.places.entry(request.fingerprint).or_insert(next);
         if group == next {
-            self.groups.push(Group { identity, set, waiting: 0 });
-            self.counters += set.len();
+            self.groups.push(Group::new(request.clone(), 0));
+            self.counters += request.parts.len();
         }
         self.groups[group as usize].waiting += 1;
         self.waiters.push(Waiter { group, answer });

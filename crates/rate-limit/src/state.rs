@@ -1,23 +1,26 @@
 //! What a worker remembers, and the decisions it makes from memory.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use resilience::{Breaker, BreakerConfig, Permit};
 
 use crate::{
-    bounded::{Bounded, Slot},
+    bounded::Slot,
+    clock::Clock,
     config::Share,
-    decision::{Decision, PolicyState, Source, States},
+    decision::{Decision, PolicyState, Source, States, Verdict},
+    denials::Denials,
+    held::{Holdings, Units},
     identity::Identity,
-    local,
-    policies::{Policies, PolicySet},
+    leases::{Grant, Leases},
+    local::Counters,
+    policies::Policies,
     queue::{Group, Queue},
+    request::{Part, Request},
+    rule::{Rule, RuleAlgorithm},
     script::Answer,
-    window::{Grid, Window},
+    settlement::Settlements,
 };
-
-/// Used-up counters that are remembered, and counters of this worker's own admissions: 4 to 5 MB each when full.
-const REMEMBERED: usize = 65_536;
 
 /// Opens after five late or lost replies in a row. It never stays open for long: that bounds how soon Redis is asked
 /// again after it has come back.
@@ -27,11 +30,13 @@ const BREAKER: BreakerConfig =
 /// Everything behind the limiter's lock.
 pub(crate) struct State {
     pub(crate) queues: Vec<Queue>,
-    /// When a used-up counter begins anew, in microseconds of `Clock`.
-    denials: Bounded<u64>,
+    pub(crate) leases: Leases,
+    pub(crate) holdings: Holdings,
+    pub(crate) settlements: Settlements,
+    pub(crate) clock: Clock,
+    denials: Denials,
     /// What this worker has admitted, by any rule.
-    admitted: Bounded<Window>,
-    clock: Clock,
+    counters: Counters,
     breaker: Breaker,
     /// This worker's part of each limit without Redis.
     share: Share,
@@ -42,26 +47,39 @@ pub(crate) struct State {
 }
 
 /// What Redis said about one group.
-pub(crate) struct Verdict {
-    pub(crate) admitted: u64,
-    /// As it is after the last one admitted.
-    pub(crate) states: States,
+pub(crate) struct Outcome {
+    pub(crate) admitted: u32,
+    /// As it is after the last one admitted, what was granted ahead included.
+    states: States,
+    /// Units that may still be spent by this worker, in requests.
+    granted: u32,
+    /// The delay of the last one admitted, in microseconds; negative when its turn was earlier.
+    last_delay_us: i64,
+    /// How much sooner the turn of each earlier one is.
+    step_us: u64,
+    /// What each holds while it lasts, the first one's.
+    units: Units,
 }
 
-/// Monotonic time, and what Redis's clock shows at the same moment. Until Redis has answered, this machine's clock
-/// stands in: all workers of a host then agree where windows begin.
-struct Clock {
-    started: Instant,
-    epoch_us: u64,
+/// The first denial of an identity until it can pass again.
+pub(crate) struct Violation {
+    pub(crate) policy: u8,
+    pub(crate) identity: Identity,
+    pub(crate) limit: u64,
+    pub(crate) wait_us: Option<u64>,
+    pub(crate) shadow: bool,
 }
 
 impl State {
     pub(crate) fn new(queues: usize, share: Share) -> Self {
         Self {
             queues: std::iter::repeat_with(Queue::default).take(queues).collect(),
-            denials: Bounded::new(REMEMBERED),
-            admitted: Bounded::new(REMEMBERED),
+            leases: Leases::new(),
+            holdings: Holdings::default(),
+            settlements: Settlements::default(),
             clock: Clock::new(),
+            denials: Denials::new(),
+            counters: Counters::new(),
             breaker: Breaker::new(BREAKER),
             share,
             local_until: None,
@@ -69,24 +87,46 @@ impl State {
         }
     }
 
-    /// The denial that is certain without asking Redis, if there is one.
-    pub(crate) fn remembered_denial(
-        &self,
-        policies: &Policies,
-        set: PolicySet,
-        identity: Identity,
-        now: Instant,
-    ) -> Option<Decision> {
+    /// What is certain without asking Redis: a denial that is remembered, or a request granted ahead.
+    pub(crate) fn remembered(&mut self, policies: &Policies, request: &Request, now: Instant) -> Option<Decision> {
         let now_us = self.clock.monotonic_us(now);
+        self.remembered_denial(policies, request, now_us).or_else(|| self.spend(policies, request, now_us))
+    }
+
+    fn remembered_denial(&self, policies: &Policies, request: &Request, now_us: u64) -> Option<Decision> {
         let mut states = States::new();
-        for policy in set.iter() {
-            if let Some(until) = self.denials.get(&Slot { identity, policy }).filter(|until| *until > now_us) {
-                let limit = policies.get(policy).limit;
-                let reset = Duration::from_micros(until - now_us);
-                states.push(PolicyState { policy, limit, remaining: 0, reset });
+        for part in &request.parts {
+            let rule = policies.rule(part.rule);
+            let slot = Slot { identity: part.identity, policy: rule.policy };
+            let units = rule.units(request.cost);
+            if let Some(denial) = self.denials.find(&slot, units, now_us) {
+                let wait = denial.passes_at_us - now_us;
+                let never = denial.passes_at_us == u64::MAX || rule.never_has(units);
+                let reset = (!never).then(|| Duration::from_micros(wait));
+                states.push(PolicyState { reset, violated: true, ..PolicyState::new(rule, *part, 0) });
             }
         }
-        (!states.is_empty()).then(|| Decision::new(false, Source::DenialCache, states))
+        (!states.is_empty()).then(|| Decision::new(Verdict::Denied, Source::DenialCache, states))
+    }
+
+    fn spend(&mut self, policies: &Policies, request: &Request, now_us: u64) -> Option<Decision> {
+        if !request.leased {
+            return None;
+        }
+        let spent = self.leases.spend(request, now_us)?;
+        let mut states = States::new();
+        for (part, (left, more_at_us)) in request.parts.iter().zip(spent.left) {
+            let rule = policies.rule(part.rule);
+            let units = rule.units(request.cost);
+            states.push(PolicyState {
+                remaining: left + u64::from(spent.held) * units,
+                reset: Some(Duration::from_micros(more_at_us.saturating_sub(now_us))),
+                units,
+                counted_us: spent.counted_us,
+                ..PolicyState::new(rule, *part, 0)
+            });
+        }
+        Some(Decision::new(Verdict::Allowed, Source::Lease, states))
     }
 
     /// Whether requests are decided here instead of waiting for Redis.
@@ -122,96 +162,202 @@ impl State {
         self.breaker.failure(now);
     }
 
-    /// From now on there are so many workers. One that is none of them goes on as before: it is about to end.
-    pub(crate) fn divide_among(&mut self, workers: u32) {
-        if self.share.index < workers {
-            self.share.workers = workers;
-        }
+    /// From now on this is this worker's part of each limit.
+    pub(crate) fn divide(&mut self, share: Share) {
+        self.share = share;
     }
 
-    /// Decides with this worker's part of each limit.
-    pub(crate) fn decide_locally(&mut self, policies: &Policies, group: &Group, now: Instant) -> Decision {
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> u32 {
+        self.share.workers
+    }
+
+    /// Decides as the policies say for when Redis is away.
+    pub(crate) fn decide_locally(&mut self, policies: &Policies, request: &Request, now: Instant) -> (Decision, Units) {
         let now_us = self.clock.redis_us(now);
-        let mut allowed = true;
-        let mut states = States::new();
-        for policy in group.set.iter() {
-            let slot = Slot { identity: group.identity, policy };
-            let compiled = policies.get(policy);
-            let grid = Grid::new(group.identity.seed(), compiled.window_us);
-            let window = grid.current(self.admitted.get(&slot), now_us);
-            let remaining = local::quota(compiled.limit, &slot, self.share).saturating_sub(window.used);
-            let reset = Duration::from_micros(grid.until_end(window.index, now_us));
-            allowed &= remaining > 0;
-            states.push(PolicyState { policy, limit: compiled.limit, remaining, reset });
-        }
-        if allowed {
-            self.count(policies, group, 1, now_us);
-            states.iter_mut().for_each(|state| state.remaining -= 1);
-        }
-        Decision::new(allowed, Source::Local, states)
+        self.counters.decide(policies, request, self.share, &mut self.holdings, now_us)
     }
 
-    /// Takes Redis's answer about `groups`, which was asked for at `sent`.
+    /// Takes Redis's answer about `groups`, which was asked for at `sent`, and tells what is worth a line in the log.
     pub(crate) fn learn(
         &mut self,
         policies: &Policies,
         groups: &[Group],
         mut answer: Answer,
         sent: Instant,
-    ) -> Vec<Verdict> {
+        violations: &mut Vec<Violation>,
+    ) -> Vec<Outcome> {
         self.clock.set(answer.now_us, sent);
-        let sent_us = self.clock.monotonic_us(sent);
-        let mut verdicts = Vec::with_capacity(groups.len());
-        for group in groups {
-            let admitted = answer.next();
-            let mut states = States::new();
-            for policy in group.set.iter() {
-                let (remaining, reset_us) = (answer.next(), answer.next());
-                if remaining == 0 {
-                    // Redis looked at its clock after `sent`, so the window does not end before this.
-                    self.denials.insert(Slot { identity: group.identity, policy }, sent_us + reset_us);
+        groups.iter().map(|group| self.learn_of_group(policies, group, &mut answer, sent, violations)).collect()
+    }
+
+    fn learn_of_group(
+        &mut self,
+        policies: &Policies,
+        group: &Group,
+        answer: &mut Answer,
+        sent: Instant,
+        violations: &mut Vec<Violation>,
+    ) -> Outcome {
+        let (request, sent_us) = (&group.request, self.clock.monotonic_us(sent));
+        let total = answer.next() as u64;
+        let admitted = total.min(group.waiting.into()) as u32;
+        let granted = (total - u64::from(admitted)) as u32;
+        let mut outcome = Outcome {
+            admitted,
+            states: States::new(),
+            granted,
+            last_delay_us: i64::MIN,
+            step_us: 0,
+            units: Units::new(),
+        };
+        let mut sequences = group.sequences.iter();
+        for part in &request.parts {
+            let rule = policies.rule(part.rule);
+            let slot = Slot { identity: part.identity, policy: rule.policy };
+            let (left, wait) = (answer.next(), answer.next());
+            let (units, remaining) = (rule.units(request.cost), left.max(0) as u64);
+            let wait_us = u64::try_from(wait).ok();
+            let paced = rule.algorithm == RuleAlgorithm::Pacing && total > 0;
+            if paced {
+                outcome.last_delay_us = outcome.last_delay_us.max(wait);
+                outcome.step_us = outcome.step_us.max(rule.spacing_us(units));
+            } else if remaining < units && !rule.is_concurrency() && !rule.shadow {
+                let is_first = self.denials.remember(slot, units, sent_us, wait_us);
+                if is_first && admitted < group.waiting {
+                    violations.push(Violation::new(rule, part.identity, wait_us));
                 }
-                let reset = Duration::from_micros(reset_us);
-                states.push(PolicyState { policy, limit: policies.get(policy).limit, remaining, reset });
             }
-            if admitted > 0 {
-                self.count(policies, group, admitted, answer.now_us);
+            if rule.shadow && (left < 0 || total == 0 && remaining < units) {
+                violations.push(Violation::new(rule, part.identity, wait_us));
             }
-            verdicts.push(Verdict { admitted, states });
+            if rule.is_concurrency()
+                && let Some(&first) = sequences.next()
+                && admitted > 0
+            {
+                outcome.units.push((*part, first, units as u32));
+                self.holdings.add(slot, *part, first, admitted * units as u32);
+            }
+            if total > 0 {
+                self.counters.count(rule, slot, total * units, answer.now_us);
+            }
+            outcome.states.push(PolicyState {
+                remaining,
+                reset: if paced { Some(Duration::ZERO) } else { wait_us.map(Duration::from_micros) },
+                violated: if rule.shadow { left < 0 } else { remaining < units },
+                units,
+                counted_us: answer.now_us,
+                shadowed: if rule.shadow { left.min(0).unsigned_abs() as u32 } else { 0 },
+                ..PolicyState::new(rule, *part, 0)
+            });
         }
-        verdicts
+        if granted > 0 {
+            self.grant(policies, request, &outcome, sent_us, answer.now_us);
+        }
+        outcome
+    }
+
+    fn grant(&mut self, policies: &Policies, request: &Request, outcome: &Outcome, sent_us: u64, now_us: u64) {
+        let lives =
+            request.parts.iter().map(|part| policies.rule(part.rule).spendable_us(part.identity.seed(), now_us));
+        let left = outcome.states.iter().map(|state| {
+            let reset_us = state.reset.map_or(0, |reset| reset.as_micros() as u64);
+            (state.remaining, sent_us + reset_us)
+        });
+        let grant = Grant {
+            requests: outcome.granted,
+            sent_us,
+            window_us: lives.min().unwrap_or(0),
+            counted_us: now_us,
+            left: left.collect(),
+        };
+        self.leases.grant(request, grant);
+    }
+
+    /// Takes back what was counted locally.
+    pub(crate) fn uncount(&mut self, policies: &Policies, state: &PolicyState) {
+        let rule = policies.rule(state.part.rule);
+        let slot = Slot { identity: state.part.identity, policy: rule.policy };
+        self.denials.forget(&slot);
+        self.counters.uncount(rule, slot, state.units, state.counted_us);
+    }
+
+    /// Counts more locally.
+    pub(crate) fn count(&mut self, policies: &Policies, part: Part, units: u64, now: Instant) {
+        let rule = policies.rule(part.rule);
+        let slot = Slot { identity: part.identity, policy: rule.policy };
+        let now_us = self.clock.redis_us(now);
+        self.counters.count(rule, slot, units, now_us);
+    }
+
+    /// Forgets all that is known of an identity, because somebody changed it in Redis.
+    pub(crate) fn forget(&mut self, policies: &Policies, identity: Identity) {
+        for policy in policies.all().iter() {
+            let slot = Slot { identity, policy };
+            self.denials.forget(&slot);
+            self.counters.forget(&slot);
+        }
+        // Not given back: what they were counted in is gone.
+        self.leases.take(|parts| parts.iter().any(|part| part.identity == identity));
+    }
+
+    /// Whether there is something to tell Redis now or later.
+    pub(crate) fn has_to_settle(&self) -> bool {
+        self.leases.is_holding() || !self.holdings.is_empty() || !self.settlements.is_empty()
     }
 
     #[cfg(test)]
-    pub(crate) fn remembered(&self) -> usize {
-        self.denials.len() + self.admitted.len()
-    }
-
-    fn count(&mut self, policies: &Policies, group: &Group, admitted: u64, now_us: u64) {
-        for policy in group.set.iter() {
-            let slot = Slot { identity: group.identity, policy };
-            let grid = Grid::new(group.identity.seed(), policies.get(policy).window_us);
-            let window = grid.current(self.admitted.get(&slot), now_us);
-            self.admitted.insert(slot, Window { used: window.used + admitted, ..window });
-        }
+    pub(crate) fn remembered_count(&self) -> usize {
+        self.denials.len() + self.counters.len()
     }
 }
 
-impl Clock {
-    fn new() -> Self {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), epoch_us: epoch.as_micros() as u64 }
+impl Outcome {
+    /// The decision about the `place`th of the group, from 0.
+    pub(crate) fn decision(&self, place: u32) -> Decision {
+        let mut states = self.states.clone();
+        if place >= self.admitted {
+            return Decision::new(Verdict::Denied, Source::Redis, states);
+        }
+        // What is left after this one; the later ones of the group come next.
+        let later = u64::from(self.admitted - 1 - place);
+        for state in &mut states {
+            state.remaining += (later + u64::from(self.granted)) * state.units;
+            state.violated = state.shadow && u64::from(state.shadowed) > later;
+        }
+        let delay_us = self.last_delay_us.saturating_sub((later * self.step_us) as i64).max(0);
+        Decision {
+            delay: Duration::from_micros(delay_us as u64),
+            ..Decision::new(Verdict::Allowed, Source::Redis, states)
+        }
     }
 
-    fn monotonic_us(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.started).as_micros() as u64
+    /// What the `place`th of the group holds while it lasts.
+    pub(crate) fn units(&self, place: u32) -> Units {
+        let number = |(part, first, units): &(Part, u64, u32)| (*part, first + u64::from(place * units), *units);
+        self.units.iter().map(number).collect()
     }
+}
 
-    fn redis_us(&self, now: Instant) -> u64 {
-        self.epoch_us + self.monotonic_us(now)
+impl Violation {
+    fn new(rule: &Rule, identity: Identity, wait_us: Option<u64>) -> Self {
+        Self { policy: rule.policy, identity, limit: rule.limit, wait_us, shadow: rule.shadow }
     }
+}
 
-    fn set(&mut self, redis_us: u64, at: Instant) {
-        self.epoch_us = redis_us.saturating_sub(self.monotonic_us(at));
+impl PolicyState {
+    pub(crate) fn new(rule: &Rule, part: Part, remaining: u64) -> Self {
+        Self {
+            policy: rule.policy,
+            limit: rule.limit,
+            remaining,
+            reset: Some(Duration::ZERO),
+            violated: false,
+            shadow: rule.shadow,
+            part,
+            units: 0,
+            counted_us: 0,
+            shadowed: 0,
+        }
     }
 }

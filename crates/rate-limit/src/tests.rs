@@ -1,6 +1,7 @@
 //! Tests against a real Redis.
 
 mod exactness;
+mod features;
 mod headers;
 mod model;
 mod outages;
@@ -17,7 +18,10 @@ use telemetry::Registry;
 use test_support::{eventually_async, unique_prefix};
 use tokio::{runtime, task::JoinSet};
 
-use crate::{Config, Decision, Limiter, Policy, Share, Source};
+use crate::{
+    Algorithm, Config, Count, Decision, Key, KeyPart, Lease, Limiter, OnOutage, Policy, PolicySet, Request, Share,
+    Source, Subject,
+};
 
 /// So long that no test sees its end.
 const LONG: Duration = Duration::from_secs(300 * 24 * 3600);
@@ -25,7 +29,21 @@ const LONG: Duration = Duration::from_secs(300 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn policy(name: &str, limit: u64, window: Duration) -> Policy {
-    Policy { name: name.to_owned(), paths: Vec::new(), methods: Vec::new(), limit, window }
+    Policy {
+        name: name.to_owned(),
+        paths: None,
+        methods: Vec::new(),
+        key: Key::All(vec![KeyPart::Address]),
+        algorithm: Algorithm::FixedWindow,
+        limit,
+        window,
+        cost: 1,
+        tiers: Vec::new(),
+        count: Count::All,
+        on_outage: OnOutage::Local,
+        lease: Lease::Off,
+        shadow: false,
+    }
 }
 
 fn config(policies: Vec<Policy>) -> Config {
@@ -33,6 +51,8 @@ fn config(policies: Vec<Policy>) -> Config {
         prefix: unique_prefix(),
         key: [42; 16],
         timeout: Duration::from_millis(25),
+        ipv6_prefix: 56,
+        shadow: false,
         policies,
         share: Share { index: 0, workers: 1 },
     }
@@ -57,15 +77,24 @@ async fn limiter_alone(config: Config, url: &str) -> (Limiter, Registry) {
     let store = RedisStore::connect(&settings, Role::State);
     store.first_attempt().await;
     let registry = Registry::new();
-    (Limiter::new(config, &store, &registry).unwrap(), registry)
+    (Limiter::new(&config, &store, &registry).unwrap(), registry)
 }
 
 fn client(number: u32) -> IpAddr {
     std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()
 }
 
+/// A request of an address under all policies.
+fn request(limiter: &Limiter, address: IpAddr) -> Request {
+    request_under(limiter, limiter.policies().all(), address)
+}
+
+fn request_under(limiter: &Limiter, set: PolicySet, address: IpAddr) -> Request {
+    limiter.request(set, &Subject::of_address(address))
+}
+
 async fn check(limiter: &Limiter, address: IpAddr) -> Decision {
-    limiter.check(limiter.policies_for("GET", "/"), address).await
+    limiter.check(&request(limiter, address)).await
 }
 
 /// `requests` checks of one address, all waiting at once, in order of arrival.

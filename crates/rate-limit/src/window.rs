@@ -21,6 +21,11 @@ impl Grid {
         Self { offset_us: (part * window_us as f64).floor() as u64, window_us }
     }
 
+    /// The grid of shorter parts of a window.
+    pub(crate) fn within(seed: u32, window_us: u64, part_us: u64) -> Self {
+        Self { window_us: part_us, ..Self::new(seed, window_us) }
+    }
+
     /// The number of the window that `now_us` lies in.
     pub(crate) fn index_at(self, now_us: u64) -> u64 {
         now_us.saturating_sub(self.offset_us) / self.window_us

@@ -1,5 +1,6 @@
 //! `[[rate_limit.policy]]`: what one limit says.
 
+mod key;
 mod table;
 
 use std::fmt;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+pub use self::key::PolicyKey;
 use crate::setting::{Kind, Scalar};
 use crate::tables::{NAME_PATTERN, is_name};
 use crate::values::{choices, name_in, one_of};
@@ -20,14 +22,26 @@ pub struct Policy {
     pub paths: Vec<PathGlob>,
     /// Which methods it applies to; empty means all.
     pub methods: Vec<Method>,
-    /// Whose requests are counted together.
+    /// Whose requests are counted together: those that agree in all of these, or in the first that they have.
     pub key: PolicyKey,
     /// How they are counted.
     pub algorithm: Algorithm,
-    /// Requests per window; at least 1.
+    /// Requests per window, or at the same time; at least 1.
     pub limit: u32,
     /// The length of a window; at least a second.
     pub window: Duration,
+    /// Requests at once, for a bucket and for pacing; as many as the limit, or one for pacing, if it is not given.
+    pub burst: Option<u32>,
+    /// How long pacing holds a request up at most.
+    pub max_delay: Option<Duration>,
+    /// What a request counts for; at least 1.
+    pub cost: u32,
+    /// Which answers count.
+    pub count: Count,
+    /// Whether a worker may take requests ahead.
+    pub lease: Lease,
+    /// Whether it only counts and reports.
+    pub shadow: bool,
     /// What happens while Redis is away.
     pub on_outage: OnOutage,
 }
@@ -44,11 +58,19 @@ pub struct PathGlob(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method(String);
 
-/// Whose requests are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyKey {
-    /// Those of one client address.
+/// One thing that tells requests apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The client's address.
     Address,
+    /// The authenticated user.
+    User,
+    /// The key of an application, as it was sent.
+    ApiKey,
+    /// The value of a header, by its name in lower case.
+    Header(String),
+    /// The route.
+    Route,
 }
 
 /// How requests are counted.
@@ -56,6 +78,29 @@ pub enum PolicyKey {
 pub enum Algorithm {
     /// In windows of fixed length that begin at a time of each client's own.
     FixedWindow,
+    /// A bucket that is refilled evenly.
+    Gcra,
+    /// This window, and the last one by the part of it that the sliding window still covers.
+    SlidingCounter,
+    /// Never above the limit in any window, counted in tenths of it.
+    SlidingWindow,
+    /// Never above the limit in any window, to the microsecond.
+    SlidingLog,
+    /// Requests beyond the burst are held up until their turn comes.
+    Pacing,
+    /// Requests at the same time.
+    Concurrency,
+}
+
+/// Which requests count, by how they were answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Every one.
+    All,
+    /// Those that succeeded.
+    Success,
+    /// Those that failed.
+    Failure,
 }
 
 /// What happens to requests while Redis is away.
@@ -63,6 +108,19 @@ pub enum Algorithm {
 pub enum OnOutage {
     /// The limit is divided among the workers, and each enforces its share.
     Local,
+    /// They pass.
+    Open,
+    /// They are turned away as unavailable.
+    Closed,
+}
+
+/// Whether a worker may take requests ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// No.
+    Off,
+    /// When a client is busy and its limit far from reached.
+    Auto,
 }
 
 impl PolicyName {
@@ -93,9 +151,19 @@ impl fmt::Display for PolicyName {
 }
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-const KEYS: &[(&str, PolicyKey)] = &[("address", PolicyKey::Address)];
-const ALGORITHMS: &[(&str, Algorithm)] = &[("fixed_window", Algorithm::FixedWindow)];
-const ON_OUTAGE: &[(&str, OnOutage)] = &[("local", OnOutage::Local)];
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("fixed_window", Algorithm::FixedWindow),
+    ("gcra", Algorithm::Gcra),
+    ("sliding_counter", Algorithm::SlidingCounter),
+    ("sliding_window", Algorithm::SlidingWindow),
+    ("sliding_log", Algorithm::SlidingLog),
+    ("pacing", Algorithm::Pacing),
+    ("concurrency", Algorithm::Concurrency),
+];
+const COUNTS: &[(&str, Count)] = &[("all", Count::All), ("success", Count::Success), ("failure", Count::Failure)];
+const ON_OUTAGE: &[(&str, OnOutage)] =
+    &[("local", OnOutage::Local), ("open", OnOutage::Open), ("closed", OnOutage::Closed)];
+const LEASES: &[(&str, Lease)] = &[("off", Lease::Off), ("auto", Lease::Auto)];
 
 impl Scalar for PolicyName {
     const KIND: Kind = Kind::Text;
@@ -151,26 +219,9 @@ impl Scalar for Method {
     }
 }
 
-impl Scalar for PolicyKey {
-    const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "\"address\", the only key this version supports";
-
-    fn parse(text: &str) -> Option<Self> {
-        one_of(KEYS, text)
-    }
-
-    fn text(&self) -> String {
-        name_in(KEYS, self)
-    }
-
-    fn schema() -> serde_json::Value {
-        choices(KEYS)
-    }
-}
-
 impl Scalar for Algorithm {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "\"fixed_window\", the only algorithm this version supports";
+    const EXPECTED: &'static str = "\"fixed_window\", \"gcra\", \"sliding_counter\", \"sliding_window\", \"sliding_log\", \"pacing\" or \"concurrency\"";
 
     fn parse(text: &str) -> Option<Self> {
         one_of(ALGORITHMS, text)
@@ -185,9 +236,26 @@ impl Scalar for Algorithm {
     }
 }
 
+impl Scalar for Count {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "\"all\", \"success\" or \"failure\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        one_of(COUNTS, text)
+    }
+
+    fn text(&self) -> String {
+        name_in(COUNTS, self)
+    }
+
+    fn schema() -> serde_json::Value {
+        choices(COUNTS)
+    }
+}
+
 impl Scalar for OnOutage {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "\"local\", the only behaviour this version supports";
+    const EXPECTED: &'static str = "\"local\", \"open\" or \"closed\"";
 
     fn parse(text: &str) -> Option<Self> {
         one_of(ON_OUTAGE, text)
@@ -199,5 +267,22 @@ impl Scalar for OnOutage {
 
     fn schema() -> serde_json::Value {
         choices(ON_OUTAGE)
+    }
+}
+
+impl Scalar for Lease {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "\"off\" or \"auto\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        one_of(LEASES, text)
+    }
+
+    fn text(&self) -> String {
+        name_in(LEASES, self)
+    }
+
+    fn schema() -> serde_json::Value {
+        choices(LEASES)
     }
 }

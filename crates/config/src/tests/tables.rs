@@ -1,6 +1,7 @@
 //! `[[rate_limit.policy]]` and `[[supervisor.process]]`: what is read, and what is refused where.
 
 use super::Case;
+use crate::{Algorithm, Count, KeyPart, Lease, OnOutage, PolicyKey};
 
 #[test]
 fn processes_are_read_with_their_defaults() {
@@ -71,22 +72,29 @@ fn every_mistake_in_a_policy_is_reported_at_its_place() {
         ("name = \"a\"\nlimit = 1", "1:1: `rate_limit.policy`: a policy needs `window`"),
         ("name = \"a b\"", "2:8: `rate_limit.policy`: expected a name of 1 to 64 letters"),
         (
-            "key = \"user\"",
-            "2:7: `rate_limit.policy`: expected \"address\", the only key this version supports, found `user`",
+            "key = \"users\"",
+            "2:7: `rate_limit.policy`: expected \"address\", \"user\", \"api_key\", \"route\" or \"header:NAME\", found `users`",
+        ),
+        ("key = { last = [] }", "2:7: `rate_limit.policy`: expected { first = [...] } and nothing else in it"),
+        ("key = []", "found a list of nothing"),
+        ("algorithm = \"gcr\"", "2:13: `rate_limit.policy`: expected \"fixed_window\", \"gcra\","),
+        ("on_outage = \"opn\"", "2:13: `rate_limit.policy`: expected \"local\", \"open\" or \"closed\", found `opn`"),
+        (
+            "name = \"a\"\nlimit = 1\nwindow = \"1s\"\nburst = 20",
+            "5:9: `rate_limit.policy`: only gcra and pacing have a burst",
         ),
         (
-            "key = [\"address\", \"route\"]",
-            "2:7: `rate_limit.policy`: expected \"address\", the only key this version supports, found a list",
+            "name = \"a\"\nlimit = 1\nwindow = \"1s\"\nalgorithm = \"pacing\"",
+            "5:13: `rate_limit.policy`: pacing needs max_delay",
         ),
         (
-            "algorithm = \"gcra\"",
-            "2:13: `rate_limit.policy`: expected \"fixed_window\", the only algorithm this version supports, found `gcra`",
+            "name = \"a\"\nlimit = 1001\nwindow = \"1s\"\nalgorithm = \"sliding_log\"",
+            "3:9: `rate_limit.policy`: a sliding log holds at most 1000",
         ),
         (
-            "on_outage = \"open\"",
-            "2:13: `rate_limit.policy`: expected \"local\", the only behaviour this version supports, found `open`",
+            "name = \"a\"\nlimit = 1\nwindow = \"1s\"\nalgorithm = \"concurrency\"\nlease = \"auto\"",
+            "6:9: `rate_limit.policy`: this algorithm cannot be leased",
         ),
-        ("burst = 20", "2:1: `rate_limit.policy`: a policy has no `burst` in this version; it takes name, paths,"),
         ("limt = 20", "did you mean `limit`?"),
         ("methods = [\"get\"]", "2:12: `rate_limit.policy`: expected one of GET, HEAD,"),
         ("paths = [\"/a**/b\"]", "2:10: `rate_limit.policy`: expected a path such as"),
@@ -101,4 +109,20 @@ fn every_mistake_in_a_policy_is_reported_at_its_place() {
         let problems = Case::new().file(&format!("[[rate_limit.policy]]\n{table}\n")).problems();
         assert!(problems.contains(expected), "{expected} is missing in\n{problems}");
     }
+}
+
+#[test]
+fn a_policy_says_whom_it_counts_how_and_what_happens_without_redis() {
+    let table = "name = \"a\"\nlimit = 5\nwindow = \"1m\"\nkey = [\"user\", \"header:X-Tenant\"]\nalgorithm = \"gcra\"\n\
+                 burst = 7\ncost = 2\ncount = \"failure\"\non_outage = \"closed\"\nlease = \"auto\"\nshadow = true\n\
+                 [[rate_limit.policy]]\nname = \"b\"\nlimit = 1\nwindow = \"1m\"\nkey = { first = [\"api_key\", \"address\"] }\n\
+                 algorithm = \"pacing\"\nmax_delay = \"2s\"\n";
+    let policies =
+        Case::new().file(&format!("[[rate_limit.policy]]\n{table}")).load().unwrap().settings.rate_limit.policies;
+    let [a, b] = policies.as_slice() else { panic!("two policies") };
+    assert_eq!(a.key, PolicyKey::All(vec![KeyPart::User, KeyPart::Header("x-tenant".to_owned())]));
+    assert_eq!((a.algorithm, a.burst, a.cost, a.count), (Algorithm::Gcra, Some(7), 2, Count::Failure));
+    assert_eq!((a.on_outage, a.lease, a.shadow), (OnOutage::Closed, Lease::Auto, true));
+    assert_eq!(b.key, PolicyKey::First(vec![KeyPart::ApiKey, KeyPart::Address]));
+    assert_eq!((b.algorithm, b.max_delay.map(|delay| delay.as_secs())), (Algorithm::Pacing, Some(2)));
 }

@@ -29,12 +29,23 @@ pub enum LogFormat {
 pub enum RateLimitHeaders {
     /// `ratelimit` and `ratelimit-policy` as in draft-ietf-httpapi-ratelimit-headers-10.
     Draft10,
+    /// `ratelimit` and `ratelimit-policy` as in draft -07.
+    Draft7,
+    /// `ratelimit-limit`, `ratelimit-remaining` and `ratelimit-reset` as in draft -06.
+    Draft6,
+    /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`.
+    Legacy,
 }
 
 const ACCESS_LOGS: &[(&str, AccessLog)] =
     &[("off", AccessLog::Off), ("errors", AccessLog::Errors), ("all", AccessLog::All)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
-const HEADERS: &[(&str, RateLimitHeaders)] = &[("draft-10", RateLimitHeaders::Draft10)];
+const HEADERS: &[(&str, RateLimitHeaders)] = &[
+    ("draft-10", RateLimitHeaders::Draft10),
+    ("draft-7", RateLimitHeaders::Draft7),
+    ("draft-6", RateLimitHeaders::Draft6),
+    ("legacy", RateLimitHeaders::Legacy),
+];
 
 impl Scalar for AccessLog {
     const KIND: Kind = Kind::Text;
@@ -72,7 +83,7 @@ impl Scalar for LogFormat {
 
 impl Scalar for RateLimitHeaders {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "\"draft-10\", the only form this version supports";
+    const EXPECTED: &'static str = "\"draft-10\", \"draft-7\", \"draft-6\" or \"legacy\"";
 
     fn parse(text: &str) -> Option<Self> {
         one_of(HEADERS, text)

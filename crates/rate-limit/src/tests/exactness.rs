@@ -105,16 +105,17 @@ async fn the_first_ones_of_a_batch_pass_and_see_the_limit_count_down() {
 async fn identities_and_policies_do_not_share_counters_unless_they_should() {
     let redis = Redis::shared();
     let mut catalogue = policy("catalogue", 3, LONG);
-    catalogue.paths = vec!["/products/**".to_owned()];
+    catalogue.paths = Some(vec!["/products/**".to_owned()]);
     let config = patient(vec![policy("all", 5, LONG), catalogue]);
     let (limiter, _) = limiter(config, &redis.unix_url()).await;
-    let all = limiter.policies_for("GET", "/orders");
-    let both = limiter.policies_for("GET", "/products/1");
+    let all = limiter.policies().matching("GET", "/orders");
+    let both = limiter.policies().matching("GET", "/products/1");
+    let of_both = request_under(&limiter, both, client(1));
     // Two groups of one identity in one batch share the counter of `all`.
     let (a, b) = tokio::join!(
         async {
             let mut passed = 0;
-            for decision in [limiter.check(both, client(1)).await, limiter.check(both, client(1)).await] {
+            for decision in [limiter.check(&of_both).await, limiter.check(&of_both).await] {
                 passed += usize::from(decision.is_allowed());
             }
             passed
@@ -130,7 +131,7 @@ async fn check_set(limiter: &Limiter, set: crate::PolicySet, address: IpAddr, re
     let mut checks = JoinSet::new();
     for _ in 0..requests {
         let limiter = limiter.clone();
-        checks.spawn(async move { limiter.check(set, address).await });
+        checks.spawn(async move { limiter.check(&request_under(&limiter, set, address)).await });
     }
     allowed(&checks.join_all().await)
 }
@@ -140,7 +141,7 @@ async fn a_blocked_client_causes_no_call_and_is_let_in_when_the_window_ends() {
     let redis = Redis::start();
     let window = Duration::from_millis(700);
     let (limiter, _) = limiter(patient(vec![policy("few", 5, window)]), &redis.unix_url()).await;
-    let all = limiter.policies_for("GET", "/");
+    let asked_about = request(&limiter, client(1));
     for round in 0..4 {
         let (asked, decision) = loop {
             let asked = Instant::now();
@@ -154,7 +155,7 @@ async fn a_blocked_client_causes_no_call_and_is_let_in_when_the_window_ends() {
         let retry_after = decision.retry_after().unwrap();
         let (earliest_end, latest_end) = (asked + retry_after, Instant::now() + retry_after);
         let calls = redis.calls("evalsha") + redis.calls("eval");
-        while let Some(denial) = limiter.try_check(all, client(1)) {
+        while let Some(denial) = limiter.try_check(&asked_about) {
             assert_eq!((denial.is_allowed(), denial.source()), (false, Source::DenialCache));
             tokio::task::yield_now().await;
         }
@@ -188,7 +189,7 @@ async fn requests_that_wait_together_go_in_one_call() {
     assert_eq!(allowed(&checks.join_all().await), 500);
     let calls = redis.calls("evalsha") - before;
     assert!(calls <= 3, "{calls} calls");
-    let answered = counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"answered\"}");
+    let answered = counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"answered\",script=\"check\"}");
     assert_eq!(answered, calls + 1);
 }
 
@@ -271,7 +272,7 @@ async fn no_request_notices_that_redis_forgot_the_script() {
         passed += allowed(&decisions);
     }
     assert_eq!(passed, 30);
-    assert_eq!(counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"failed\"}"), 0);
+    assert_eq!(counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"failed\",script=\"check\"}"), 0);
 }
 
 #[tokio::test]
@@ -282,11 +283,12 @@ async fn without_a_policy_nothing_is_asked() {
     let (limiter, _) = limiter(patient(vec![only_get]), &redis.unix_url()).await;
     let calls = redis.calls("evalsha") + redis.calls("eval");
     for _ in 0..10 {
-        let decision = limiter.check(limiter.policies_for("POST", "/"), client(1)).await;
+        let none = limiter.policies().matching("POST", "/");
+        let decision = limiter.check(&request_under(&limiter, none, client(1))).await;
         assert_eq!((decision.is_allowed(), decision.source()), (true, Source::None));
     }
     assert_eq!(redis.calls("evalsha") + redis.calls("eval"), calls);
-    assert!(!limiter.policies_for("HEAD", "/").is_empty(), "HEAD is no way around a limit on GET");
+    assert!(!limiter.policies().matching("HEAD", "/").is_empty(), "HEAD is no way around a limit on GET");
 }
 
 #[tokio::test]
@@ -322,9 +324,9 @@ async fn a_busy_loop_alone_does_not_make_redis_late() {
 #[test]
 fn the_limiter_can_be_shared_between_threads() {
     fn assert_send_sync<T: Send + Sync>(_: &T) {}
-    fn assert_check_is_send(limiter: &Limiter) {
+    fn assert_check_is_send(limiter: &Limiter, request: &Request) {
         assert_send_sync(limiter);
-        let check = limiter.check(crate::PolicySet::default(), client(1));
+        let check = limiter.check(request);
         fn assert_send<T: Send>(_: &T) {}
         assert_send(&check);
     }

@@ -9,7 +9,7 @@ use test_support::{FaultProxy, Mode, Redis, eventually_async};
 
 use super::*;
 
-const INDETERMINATE: &str = "bellwether_ratelimit_redis_calls_total{result=\"indeterminate\"}";
+const INDETERMINATE: &str = "bellwether_ratelimit_redis_calls_total{result=\"indeterminate\",script=\"check\"}";
 
 /// Makes Redis unreachable, has `workers` decide on `requests` each for several clients, and returns how many passed
 /// for each client.
@@ -99,13 +99,11 @@ async fn the_parts_add_up_to_the_limit_again_when_every_worker_knows_the_new_num
         sum
     };
     assert!(admitted(1).await > 150, "without a word each goes by what it knows");
-    limiters.iter().for_each(|limiter| limiter.divide_among(8));
+    (0..).zip(&limiters).for_each(|(index, limiter)| limiter.divide(Share { index, workers: 8 }));
     assert_eq!(admitted(2).await, 100);
-    limiters.iter().for_each(|limiter| limiter.divide_among(2));
-    let left = limiters.split_off(2);
+    limiters.truncate(2);
+    (0..).zip(&limiters).for_each(|(index, limiter)| limiter.divide(Share { index, workers: 2 }));
     assert_eq!(allowed(&check_at_once(&limiters[0], client(3), 150).await), 50);
-    let part = allowed(&check_at_once(&left[0], client(3), 150).await);
-    assert!((12..=13).contains(&part), "who is about to end keeps the part it had: {part}");
 }
 
 #[tokio::test]
@@ -273,7 +271,7 @@ async fn a_redis_that_refuses_to_write_is_an_outage_and_not_a_denial() {
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let decision = check(&limiter, client(1)).await;
     assert_eq!((decision.is_allowed(), decision.source()), (true, Source::Local));
-    assert_eq!(counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"failed\"}"), 1);
+    assert_eq!(counted(&registry, "bellwether_ratelimit_redis_calls_total{result=\"failed\",script=\"check\"}"), 1);
 }
 
 #[tokio::test]
@@ -281,12 +279,11 @@ async fn any_number_of_clients_without_redis_leaves_the_memory_of_counters_bound
     let redis = Redis::start();
     redis.kill();
     let (limiter, _) = limiter_alone(config(vec![policy("p", 1, LONG)]), &redis.url()).await;
-    let set = limiter.policies_for("GET", "/");
     let mut sources = HashSet::new();
     for number in 0..200_000 {
-        let decision = limiter.try_check(set, client(number)).expect("decided at once");
+        let decision = limiter.try_check(&request(&limiter, client(number))).expect("decided at once");
         sources.insert(format!("{:?}", decision.source()));
     }
     assert_eq!(sources.into_iter().collect::<Vec<_>>(), ["Local"]);
-    assert!(limiter.remembered() <= 2 * 65_536);
+    assert!(limiter.remembered() <= 2 * 57_344);
 }

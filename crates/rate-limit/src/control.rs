@@ -1,0 +1,104 @@
+//! Looking at counters and changing them by hand, and hearing of it when others do.
+
+use std::time::Duration;
+
+use redis_store::{Error, Event};
+
+use crate::{
+    decision::PolicyState,
+    flusher::Shared,
+    identity::Identity,
+    limiter::Limiter,
+    metrics::{Call, Script},
+    policies::PolicySet,
+    queue::{Batch, Group},
+    request::Request,
+    script::{Answer, Control},
+};
+
+impl Limiter {
+    /// What is left of each policy, without counting anything.
+    pub async fn peek(&self, request: &Request) -> Result<Vec<PolicyState>, Error> {
+        let shared = self.shared();
+        let mut states = Vec::new();
+        for request in request.by_lane() {
+            let batch = Batch::of(Group::new(request, 0));
+            let (script, keys, arguments) = shared.calls.check(&batch, &shared.policies);
+            let reply = shared.store.run(script, &keys, &arguments).await?;
+            let expected = Error::Unexpected { expected: "the script's numbers" };
+            let mut answer = Answer::parse(reply, &batch.groups).ok_or(expected)?;
+            answer.next();
+            for part in &batch.groups[0].request.parts {
+                let rule = shared.policies.rule(part.rule);
+                let (left, wait) = (answer.next(), answer.next());
+                states.push(PolicyState {
+                    remaining: left.max(0) as u64,
+                    reset: u64::try_from(wait).ok().map(Duration::from_micros),
+                    violated: left < rule.units(1) as i64,
+                    ..PolicyState::new(rule, *part, 0)
+                });
+            }
+        }
+        Ok(states)
+    }
+
+    /// Forgets what has been counted, and ends a block.
+    pub async fn reset(&self, request: &Request) -> Result<(), Error> {
+        self.change(request, Control::Reset).await
+    }
+
+    /// Denies everything for so long, at least a millisecond. What has been counted until then is forgotten.
+    pub async fn block(&self, request: &Request, duration: Duration) -> Result<(), Error> {
+        self.change(request, Control::Block(duration)).await
+    }
+
+    /// Ends a block; without one nothing changes.
+    pub async fn unblock(&self, request: &Request) -> Result<(), Error> {
+        self.change(request, Control::Unblock).await
+    }
+
+    /// The policies of `set` for somebody who is known by the hash that logs show: 32 hexadecimal digits.
+    pub fn request_of_digits(&self, set: PolicySet, digits: &str) -> Option<Request> {
+        let identity: Identity = digits.parse().ok()?;
+        Some(self.policies().request_of(set, identity))
+    }
+
+    async fn change(&self, request: &Request, control: Control) -> Result<(), Error> {
+        let shared = self.shared();
+        for request in request.by_lane() {
+            let (script, keys, arguments) = shared.calls.control(&request, control);
+            let reply = shared.store.run(script, &keys, &arguments).await;
+            shared.metrics.called(Script::Control, Call::from(&reply));
+            reply?;
+        }
+        for part in &request.parts {
+            shared.state().forget(&shared.policies, part.identity);
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Hears what others change. What is missed is found out within a second, when denials are no longer believed.
+    pub(crate) async fn listen_for_ever(&self) {
+        let mut news = self.store.subscribe(vec![self.calls.channel().to_owned()]);
+        loop {
+            if let Event::Message { payload, .. } = news.next().await {
+                let digits = payload.chunks_exact(32).filter_map(|digits| str::from_utf8(digits).ok());
+                for identity in digits.filter_map(|digits| digits.parse().ok()) {
+                    self.state().forget(&self.policies, identity);
+                }
+            }
+        }
+    }
+}
+
+impl<T> From<&Result<T, Error>> for Call {
+    fn from(result: &Result<T, Error>) -> Self {
+        match result {
+            Ok(_) => Self::Answered,
+            Err(Error::Indeterminate) => Self::Indeterminate,
+            Err(_) => Self::Failed,
+        }
+    }
+}
