@@ -110,3 +110,38 @@ fn limits_are_announced_and_health_is_never_limited() {
         assert_eq!(answer.header("ratelimit"), None, "{path}");
     }
 }
+
+#[test]
+fn a_policy_that_counts_by_user_follows_the_token_and_not_the_address() {
+    let configuration = "[http]\ntrusted_proxies = [\"127.0.0.1/32\"]\n\
+         [[rate_limit.policy]]\nname = \"user\"\npaths = [\"/api/**\"]\nkey = \"user\"\nlimit = 3\nwindow = \"1h\"\n\
+         algorithm = \"gcra\"\n";
+    let cluster = Cluster::builder().workers(2).configuration(configuration).start();
+    let bearer = format!("Bearer {}", cluster.token());
+    let known = |number| from_client("/api/v1/categories", number).header("authorization", &bearer);
+    let statuses: Vec<u16> = (0..5).map(|number| cluster.send(&known(number)).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    // A token that is not valid is no user: its address counts, as that of anybody without one.
+    let forged = |number| from_client("/api/v1/categories", number).header("authorization", "Bearer x.y.z");
+    let statuses: Vec<u16> = (0..5).map(|_| cluster.send(&forged(9)).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    assert_eq!(cluster.send(&forged(10)).status, 200);
+}
+
+#[test]
+fn networks_are_refused_or_never_limited_and_older_headers_can_be_had() {
+    let configuration = "[http]\ntrusted_proxies = [\"127.0.0.1/32\"]\n\
+         [rate_limit]\nheaders = [\"draft-6\", \"legacy\"]\nallow = [\"203.0.0.1\"]\ndeny = [\"203.0.0.0/29\"]\n\
+         [[rate_limit.policy]]\nname = \"test\"\npaths = [\"/api/**\"]\nlimit = 1\nwindow = \"1h\"\n";
+    let cluster = Cluster::builder().workers(1).configuration(configuration).start();
+    for _ in 0..3 {
+        assert_eq!(cluster.send(&from_client("/api/v1/categories", 0)).status, 200, "allowed, also if denied");
+    }
+    assert_eq!(cluster.send(&from_client("/api/v1/categories", 1)).status, 403);
+    assert_eq!(cluster.send(&from_client("/livez", 1)).status, 200);
+    let answer = cluster.send(&from_client("/api/v1/categories", 20));
+    assert_eq!(answer.status, 200);
+    assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")), (Some("1"), Some("0")));
+    assert!(answer.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap() > 1_700_000_000);
+    assert_eq!(answer.header("ratelimit"), None);
+}

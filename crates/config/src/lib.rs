@@ -23,10 +23,7 @@ pub use problem::{Problem, Problems};
 pub use schema::json_schema;
 pub use settings::*;
 pub use sources::{Assignment, FileChoice, Sources};
-pub use tables::{
-    Algorithm, Count, KeyPart, Lease, Method, OnOutage, PathGlob, Policy, PolicyKey, PolicyName, Process, ProcessName,
-    Word,
-};
+pub use tables::*;
 pub use template::template;
 pub use values::*;
 #[cfg(test)]

@@ -9,13 +9,13 @@ use redis_store::Reply;
 use tokio::time::timeout;
 
 use crate::{
-    bounded::Slot,
     flusher::Shared,
-    held::{Sequence, Units},
     identity::LANES,
     metrics::{Call, Script},
     request::Part,
-    settlement::Settlement,
+    state::bounded::Slot,
+    state::held::{Sequence, Units},
+    state::settlement::Settlement,
 };
 
 /// How often it looks for grants that are overdue.

@@ -11,9 +11,9 @@ use crate::{
     limiter::Limiter,
     metrics::{Call, Script},
     policies::PolicySet,
-    queue::{Batch, Group},
     request::Request,
     script::{Answer, Control},
+    state::queue::{Batch, Group},
 };
 
 impl Limiter {

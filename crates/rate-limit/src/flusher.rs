@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 
 use crate::{
     decision::Decision,
-    held::{Held, Units},
-    leases::SPREAD,
     metrics::{Call, Metrics, Script},
     policies::Policies,
-    queue::Batch,
     script::{Answer, Calls},
+    state::held::{Held, Units},
+    state::leases::SPREAD,
+    state::queue::Batch,
     state::{Outcome, State, Violation},
 };
 

@@ -1,28 +1,19 @@
 #![doc = include_str!("../README.md")]
 
-mod bounded;
 mod clerk;
-mod clock;
 mod config;
 mod control;
 mod decision;
-mod denials;
 mod error;
 mod flusher;
 pub mod headers;
-mod held;
 mod identity;
-mod leases;
 mod limiter;
-mod local;
 mod metrics;
-mod paths;
 mod policies;
-mod queue;
 mod request;
 mod rule;
 mod script;
-mod settlement;
 mod state;
 mod subject;
 mod window;

@@ -25,8 +25,8 @@ use crate::{
     policies::{Policies, PolicySet},
     request::Request,
     script::Calls,
-    settlement::Settlement,
     state::State,
+    state::settlement::Settlement,
     subject::Subject,
 };
 

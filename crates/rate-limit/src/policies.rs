@@ -1,13 +1,16 @@
 //! The compiled policies, and sets of them.
 
+mod paths;
+
 use crate::{
     config::{Algorithm, Config, Count, Key, KeyPart, Lease, OnOutage, Policy, Tier},
     error::Error,
-    paths::Glob,
     request::{Part, Parts, Request},
     rule::Rule,
     subject::{Identities, Subject},
 };
+
+use self::paths::Glob;
 
 const MAX_POLICIES: usize = 64;
 const MAX_NAME_BYTES: usize = 64;

@@ -26,7 +26,7 @@ const PARTS: u64 = 10;
 const STEPS: u64 = 1 << 20;
 
 /// A grant from a bucket may be kept so long at most, in microseconds, and for a tenth of what its burst lasts.
-const MAX_HOLD_US: u64 = crate::leases::HOLD.as_micros() as u64;
+const MAX_HOLD_US: u64 = crate::state::leases::HOLD.as_micros() as u64;
 
 /// How a rule counts, by the number that the scripts know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,13 +5,13 @@ use std::time::Duration;
 use redis_store::{Arg, Bytes, Reply, Script};
 
 use crate::{
-    held::Sequence,
     identity::LANES,
     policies::Policies,
-    queue::Batch,
-    queue::Group,
     request::{Part, Request},
-    settlement::Settlement,
+    state::held::Sequence,
+    state::queue::Batch,
+    state::queue::Group,
+    state::settlement::Settlement,
 };
 
 /// The scripts, with what is the same in every call.

@@ -1,25 +1,34 @@
 //! What a worker remembers, and the decisions it makes from memory.
 
+pub(crate) mod bounded;
+pub(crate) mod clock;
+pub(crate) mod denials;
+pub(crate) mod held;
+pub(crate) mod leases;
+pub(crate) mod local;
+pub(crate) mod queue;
+pub(crate) mod settlement;
+
 use std::time::{Duration, Instant};
 
 use resilience::{Breaker, BreakerConfig, Permit};
 
 use crate::{
-    bounded::Slot,
-    clock::Clock,
     config::Share,
     decision::{Decision, PolicyState, Source, States, Verdict},
-    denials::Denials,
-    held::{Holdings, Units},
     identity::Identity,
-    leases::{Grant, Leases},
-    local::Counters,
     policies::Policies,
-    queue::{Group, Queue},
     request::{Part, Request},
     rule::{Rule, RuleAlgorithm},
     script::Answer,
-    settlement::Settlements,
+    state::bounded::Slot,
+    state::clock::Clock,
+    state::denials::Denials,
+    state::held::{Holdings, Units},
+    state::leases::{Grant, Leases},
+    state::local::Counters,
+    state::queue::{Group, Queue},
+    state::settlement::Settlements,
 };
 
 /// Opens after five late or lost replies in a row. It never stays open for long: that bounds how soon Redis is asked

@@ -101,13 +101,13 @@ async fn units_at_the_same_time_are_free_again_when_their_decision_is_dropped() 
 #[tokio::test]
 async fn units_of_a_worker_that_vanished_are_free_after_the_window() {
     let redis = Redis::start();
-    let policy = Policy { algorithm: Algorithm::Concurrency, ..policy("p", 2, Duration::from_millis(1500)) };
+    let policy = Policy { algorithm: Algorithm::Concurrency, ..policy("p", 2, Duration::from_secs(4)) };
     let config = Config { prefix: "bw".to_owned(), ..patient(vec![policy]) };
     let (vanishing, _) = limiter(config.clone(), &redis.unix_url()).await;
     let held = check_at_once(&vanishing, client(1), 2).await;
     assert_eq!(allowed(&held), 2);
     let (staying, _) = limiter(config, &redis.unix_url()).await;
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < until {
         assert!(!check(&staying, client(1)).await.is_allowed(), "it is held on to for longer than its window");
     }
@@ -116,7 +116,7 @@ async fn units_of_a_worker_that_vanished_are_free_after_the_window() {
     let gone = Instant::now();
     vanishing.abandon();
     eventually_async(PATIENCE, async || check(&staying, client(1)).await.is_allowed()).await;
-    assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() < Duration::from_secs(15), "{:?}", gone.elapsed());
 }
 
 #[tokio::test]
@@ -214,14 +214,17 @@ async fn a_block_and_its_end_reach_every_worker_at_once() {
     assert!(decision.retry_after().is_some_and(|wait| wait > Duration::from_secs(500)), "{decision:?}");
     let peeked = other.peek(&request).await.unwrap();
     assert!(peeked.iter().all(|state| state.violated && state.remaining == 0));
-    let begun = Instant::now();
-    one.unblock(&request).await.unwrap();
-    eventually_async(PATIENCE, async || other.check(&request).await.is_allowed()).await;
-    assert!(
-        begun.elapsed() < Duration::from_millis(900),
-        "sooner than denials end by themselves: {:?}",
-        begun.elapsed()
-    );
+    // The best of a few: a machine that is busy with other things delays the news.
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        one.block(&request, Duration::from_secs(600)).await.unwrap();
+        eventually_async(PATIENCE, async || !other.check(&request).await.is_allowed()).await;
+        let begun = Instant::now();
+        one.unblock(&request).await.unwrap();
+        eventually_async(PATIENCE, async || other.check(&request).await.is_allowed()).await;
+        best = best.min(begun.elapsed());
+    }
+    assert!(best < Duration::from_millis(500), "denials end by themselves only after a second: {best:?}");
     assert_eq!(passed(&other, client(1), 9).await, 4, "whoever was blocked begins afresh");
     one.reset(&request).await.unwrap();
     assert_eq!(one.peek(&request).await.unwrap()[0].remaining, 5);

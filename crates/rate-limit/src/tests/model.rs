@@ -12,13 +12,13 @@ use self::counters::{Counter, Left, Seen};
 use super::*;
 use crate::{
     Policies, Tier,
-    held::Sequence,
     identity::Identity,
-    queue::{Batch, Group},
     request::{Part, Parts},
     rule::Rule,
     script::Calls,
-    settlement::Settlement,
+    state::held::Sequence,
+    state::queue::{Batch, Group},
+    state::settlement::Settlement,
 };
 
 /// Policies of every list: one of each algorithm, and one more that only watches.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    held::Sequence,
     rule::{Rule, RuleAlgorithm},
+    state::held::Sequence,
 };
 
 /// The state of one counter.

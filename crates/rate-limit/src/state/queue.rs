@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{bounded::Map, decision::Decision, held::Sequence, request::Request};
+use crate::{decision::Decision, request::Request, state::bounded::Map, state::held::Sequence};
 
 /// Counters in one call. It bounds how long a script holds up Redis, and Lua unpacks no more than 8,000 values.
 const MAX_COUNTERS: usize = 2048;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::{bounded::Slot, flusher::Shared, request::Part};
+use crate::{flusher::Shared, request::Part, state::bounded::Slot};
 
 /// A unit in Redis is named by the worker that holds it and a number of its own.
 pub(crate) type Sequence = u64;

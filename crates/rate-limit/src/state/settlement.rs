@@ -1,6 +1,6 @@
 //! What is told to Redis afterwards: refunds, later charges, and units at the same time that are over.
 
-use crate::{held::Sequence, leases::Unspent, policies::Policies, request::Part};
+use crate::{policies::Policies, request::Part, state::held::Sequence, state::leases::Unspent};
 
 /// More than this waits only while Redis is away; what is lost then was counted too often, never too seldom.
 const MAX_WAITING: usize = 65_536;

@@ -8,8 +8,8 @@ use std::{collections::VecDeque, time::Duration};
 use smallvec::SmallVec;
 
 use crate::{
-    bounded::Bounded,
     request::{Parts, Request},
+    state::bounded::Bounded,
 };
 
 /// How long a grant is kept, and how much demand it is to cover.

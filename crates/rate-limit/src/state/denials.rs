@@ -1,6 +1,6 @@
 //! The denial cache: what Redis has denied and must deny again.
 
-use crate::bounded::{Bounded, Slot};
+use crate::state::bounded::{Bounded, Slot};
 
 /// Denials that are remembered: as many as fit the places of two tables, 3.5 MB when full.
 const REMEMBERED: usize = 57_344;

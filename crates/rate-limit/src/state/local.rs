@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::{
-    bounded::{Bounded, Slot},
     config::{OnOutage, Share},
     decision::{Decision, PolicyState, Source, States, Verdict},
-    held::{Holdings, Units},
     policies::Policies,
     request::Request,
     rule::{Rule, RuleAlgorithm},
+    state::bounded::{Bounded, Slot},
+    state::held::{Holdings, Units},
     window::{Grid, Window},
 };
 
