@@ -7,7 +7,7 @@ use api::{AppState, Dependencies, Limits, Metrics};
 use cache::Caches;
 use config::Settings;
 use edge::{Listener, Phase, Report, Server, Statistics};
-use rate_limit::Limiter;
+use rate_limit::{Limiter, LoginGuard};
 use redis_store::{RedisStore, Role};
 use store::{Schema, Store};
 use supervise::worker_side::Inherited;
@@ -103,11 +103,12 @@ async fn build(
     let keys = auth::Keys::load_or_create(&settings.auth.token_key_file).map_err(Failure::configuration)?;
     let limits = settings::rate_limit(settings, inherited, keys.derive_key("rate-limit identities"));
     let limiter = Limiter::new(&limits, &redis, registry).map_err(Failure::configuration)?;
+    let login = LoginGuard::new(settings::login(&limits), &redis, registry);
     let caches = Caches::new(settings::cache(settings, inherited.workers), cache_redis.clone(), registry);
     let state = AppState {
         catalogue: api::Catalogue::new(store.clone(), &caches),
         dependencies: Dependencies::new(store, redis, cache_redis, limiter.clone()),
-        limits: Limits::new(limiter.clone(), settings::limits(settings)?),
+        limits: Limits::new(limiter.clone(), login, settings::limits(settings)?),
         keys,
         phase,
         worker_id: inherited.worker_id,

@@ -107,6 +107,12 @@ pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 1
     }
 }
 
+/// Who guesses passwords is told apart like who asks too much.
+pub(crate) fn login(limits: &rate_limit::Config) -> rate_limit::LoginConfig {
+    let rate_limit::Config { timeout, ipv6_prefix, .. } = *limits;
+    rate_limit::LoginConfig { timeout, ipv6_prefix, ..rate_limit::LoginConfig::new(&limits.prefix, limits.key) }
+}
+
 fn policy(policy: &config::Policy) -> rate_limit::Policy {
     rate_limit::Policy {
         name: policy.name.to_string(),

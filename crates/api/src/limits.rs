@@ -2,6 +2,7 @@
 
 mod guard;
 mod holding;
+mod login;
 mod standing;
 
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse};
 use edge::{Networks, Problem};
 use rate_limit::headers::{self, Form};
-use rate_limit::{Decision, Limiter, PolicySet, Subject, Verdict};
+use rate_limit::{Decision, Limiter, LoginGuard, PolicySet, Subject, Verdict};
 
 pub use self::guard::Limited;
 pub(crate) use self::holding::Holding;
@@ -36,6 +37,7 @@ pub struct Limits {
 
 struct Inner {
     limiter: Limiter,
+    login: LoginGuard,
     settings: Settings,
     /// `Access-Control-Expose-Headers`.
     exposed: HeaderValue,
@@ -54,11 +56,11 @@ pub struct Settings {
 
 impl Limits {
     /// Puts together what limits requests.
-    pub fn new(limiter: Limiter, settings: Settings) -> Self {
+    pub fn new(limiter: Limiter, login: LoginGuard, settings: Settings) -> Self {
         let names = settings.forms.iter().flat_map(|form| headers::names(*form)).copied();
         let exposed = names.chain(["retry-after"]).collect::<Vec<_>>().join(", ");
         let exposed = HeaderValue::from_str(&exposed).expect("names of headers are their values too");
-        Self { inner: Arc::new(Inner { limiter, settings, exposed }) }
+        Self { inner: Arc::new(Inner { limiter, login, settings, exposed }) }
     }
 
     /// The limiter behind it.
@@ -187,3 +189,6 @@ pub(crate) fn unavailable() -> HttpResponse {
         .header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
         .response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,6 @@ fn separator(written: &str) -> &'static str {
 }
 
 /// Rounded up: a client that comes back then must not be early.
-fn whole_seconds(duration: Duration) -> u64 {
+pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

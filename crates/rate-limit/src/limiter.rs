@@ -16,9 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Count, Share},
+    config::{Config, Count, Error, Share},
     decision::{Decision, PolicyState, Source, Verdict},
-    error::Error,
     flusher::Shared,
     identity::LANES,
     metrics::Metrics,

@@ -3,8 +3,7 @@
 mod paths;
 
 use crate::{
-    config::{Algorithm, Config, Count, Key, KeyPart, Lease, OnOutage, Policy, Tier},
-    error::Error,
+    config::{Algorithm, Config, Count, Error, Key, KeyPart, Lease, OnOutage, Policy, Tier},
     request::{Part, Parts, Request},
     rule::Rule,
     subject::{Identities, Subject},

@@ -3,6 +3,7 @@
 mod exactness;
 mod features;
 mod headers;
+mod login;
 mod model;
 mod outages;
 

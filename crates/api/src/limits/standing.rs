@@ -2,26 +2,30 @@
 
 use std::cell::RefCell;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use rate_limit::headers::Asked;
-use rate_limit::{Decision, Limiter, PolicySet, Request};
+use rate_limit::{Attempt, Decision, Limiter, PolicySet, Request};
 
+use super::Limits;
 use crate::state::AppState;
 
 /// Everything that was asked about one request; lives with it. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Standing(Rc<RefCell<Book>>);
+pub(crate) struct Standing(pub(super) Rc<RefCell<Book>>);
 
 #[derive(Default)]
-struct Book {
+pub(super) struct Book {
     asked: Vec<Asked>,
     counted: PolicySet,
     /// Units that the handler found out about; they count if the answer does.
     charged: u32,
+    /// An attempt to log in whose end is not known yet.
+    pub(super) login: Option<Attempt>,
 }
 
 impl Standing {
@@ -78,8 +82,9 @@ impl Standing {
 
 /// What a handler can do about the limits of its request.
 pub struct RateLimit {
-    state: Data<AppState>,
-    standing: Standing,
+    pub(super) limits: Limits,
+    pub(super) standing: Standing,
+    pub(super) address: IpAddr,
 }
 
 impl RateLimit {
@@ -96,13 +101,13 @@ impl RateLimit {
 
     /// Counts so many units more at once, whatever the answer is.
     pub fn penalize(&self, units: u32) {
-        let limiter = self.state.limits.limiter();
+        let limiter = self.limits.limiter();
         self.standing.with_asked(|asked| asked.iter().for_each(|(_, decision)| limiter.charge(decision, units)));
     }
 
     /// Gives back what this request was counted for.
     pub fn refund(&self) {
-        self.standing.refund(self.state.limits.limiter());
+        self.standing.refund(self.limits.limiter());
     }
 }
 
@@ -112,6 +117,10 @@ impl FromRequest for RateLimit {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let state = request.app_data::<Data<AppState>>().expect("every application is built with its state");
-        ready(Ok(Self { state: state.clone(), standing: Standing::of(request) }))
+        ready(Ok(Self {
+            limits: state.limits.clone(),
+            standing: Standing::of(request),
+            address: edge::client_address(request),
+        }))
     }
 }
