@@ -47,6 +47,8 @@ impl Shared {
 
     /// Tells what there is to tell, and whether there will be more without a word.
     pub(crate) async fn settle_once(&self, renew: bool) -> bool {
+        // What another has taken has been told when this returns.
+        let _clerk = self.clerk.lock().await;
         let (changes, releases, renewals, again) = {
             let mut state = self.state();
             let now_us = state.clock.monotonic_us(Instant::now());

@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Vec<Notify>,
     /// That there is something to settle.
     pub(crate) settle: Notify,
+    /// Whoever settles.
+    pub(crate) clerk: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -55,7 +57,7 @@ impl Shared {
     async fn flush(self: &Arc<Self>, mut batch: Batch, queue: usize) {
         let sent = Instant::now();
         if !self.prepare(&mut batch, sent) {
-            return self.answer_locally(batch);
+            return self.answer_locally(batch, false);
         }
         let (script, keys, arguments) = self.calls.check(&batch, &self.policies);
         let reply = self.store.run(script, &keys, &arguments).await;
@@ -68,8 +70,8 @@ impl Shared {
                 let mut violations = Vec::new();
                 let (outcomes, is_holding) = {
                     let mut state = self.state();
-                    state.succeeded(Instant::now());
                     let outcomes = state.learn(&self.policies, &batch.groups, answer, sent, &mut violations);
+                    state.succeeded(&self.policies, Instant::now());
                     (outcomes, state.has_to_settle())
                 };
                 self.deliver(batch, &outcomes);
@@ -81,7 +83,7 @@ impl Shared {
             Err(error) => {
                 tracing::debug!(error = %error, "a limit was checked without redis");
                 self.state().failed(Instant::now());
-                self.answer_locally(batch);
+                self.answer_locally(batch, matches!(error, Error::Indeterminate));
                 self.answer_queue_locally(queue);
             }
         }
@@ -115,19 +117,19 @@ impl Shared {
         loop {
             let batch = self.state().queues[queue].pop();
             match batch {
-                Some(batch) => self.answer_locally(batch),
+                Some(batch) => self.answer_locally(batch, false),
                 None => return,
             }
         }
     }
 
-    fn answer_locally(self: &Arc<Self>, batch: Batch) {
+    fn answer_locally(self: &Arc<Self>, batch: Batch, may_be_counted: bool) {
         let now = Instant::now();
         let decisions: Vec<(Decision, Units)> = {
             let mut state = self.state();
             let decide = |group: u32| {
                 let group = &batch.groups[group as usize];
-                state.decide_locally(&self.policies, &group.request, now)
+                state.decide_locally(&self.policies, &group.request, now, may_be_counted)
             };
             batch.waiters.iter().map(|waiter| waiter.group).map(decide).collect()
         };

@@ -60,6 +60,7 @@ impl Limiter {
             state: Mutex::new(State::new(queues, config.share)),
             wake: std::iter::repeat_with(Notify::new).take(queues).collect(),
             settle: Notify::new(),
+            clerk: tokio::sync::Mutex::new(()),
             policies,
         });
         let mut tasks = JoinSet::new();
@@ -149,8 +150,9 @@ impl Limiter {
         let mut state = shared.state();
         for known in decision.states.iter().filter(|known| known.units > 0 && which(known)) {
             let units = shared.policies.rule(known.part.rule).units(units);
-            state.count(&shared.policies, known.part, units, Instant::now());
-            if decision.source != Source::Local {
+            let is_local = decision.source == Source::Local;
+            state.count(&shared.policies, known.part, units, is_local, Instant::now());
+            if !is_local {
                 let counted_us = known.counted_us;
                 let is_kept = state.settlements.push(Settlement { part: known.part, units: units as i64, counted_us });
                 shared.metrics.settlement(is_kept);
@@ -160,7 +162,7 @@ impl Limiter {
         shared.settle.notify_one();
     }
 
-    /// Gives back what is granted ahead, at the end of a drain: at most 200 ms.
+    /// Tells Redis all that there is to tell, and gives back what is granted ahead, at the end of a drain: at most 200 ms.
     pub async fn close(&self) {
         let shared = &self.inner.shared;
         shared.give_back_grants();
@@ -192,7 +194,7 @@ impl Limiter {
         if shared.store.is_connected() && !state.decides_locally(now) {
             return None;
         }
-        let (decision, units) = state.decide_locally(&shared.policies, request, now);
+        let (decision, units) = state.decide_locally(&shared.policies, request, now, false);
         drop(state);
         Some(shared.holding(decision, units))
     }
@@ -218,7 +220,7 @@ impl Limiter {
         }
         // Only a runtime that is shutting down drops the flusher, and with it the question.
         let shared = &self.inner.shared;
-        let (decision, units) = shared.state().decide_locally(&shared.policies, request, Instant::now());
+        let (decision, units) = shared.state().decide_locally(&shared.policies, request, Instant::now(), true);
         shared.holding(decision, units)
     }
 
@@ -254,8 +256,9 @@ impl Limiter {
             if rule.is_concurrency() {
                 continue;
             }
-            state.uncount(&shared.policies, known);
-            if decision.source != Source::Local {
+            let is_local = decision.source == Source::Local;
+            state.uncount(&shared.policies, known, is_local);
+            if !is_local {
                 let units = -(known.units as i64);
                 let settlement = Settlement { part: known.part, units, counted_us: known.counted_us };
                 shared.metrics.settlement(state.settlements.push(settlement));

@@ -6,6 +6,7 @@ pub(crate) mod denials;
 pub(crate) mod held;
 pub(crate) mod leases;
 pub(crate) mod local;
+pub(crate) mod owed;
 pub(crate) mod queue;
 pub(crate) mod settlement;
 
@@ -27,6 +28,7 @@ use crate::{
     state::held::{Holdings, Units},
     state::leases::{Grant, Leases},
     state::local::Counters,
+    state::owed::Owed,
     state::queue::{Group, Queue},
     state::settlement::Settlements,
 };
@@ -46,6 +48,7 @@ pub(crate) struct State {
     denials: Denials,
     /// What this worker has admitted, by any rule.
     counters: Counters,
+    owed: Owed,
     breaker: Breaker,
     /// This worker's part of each limit without Redis.
     share: Share,
@@ -89,6 +92,7 @@ impl State {
             clock: Clock::new(),
             denials: Denials::new(),
             counters: Counters::new(),
+            owed: Owed::new(),
             breaker: Breaker::new(BREAKER),
             share,
             local_until: None,
@@ -158,11 +162,17 @@ impl State {
         }
     }
 
-    /// Reports that Redis answered.
-    pub(crate) fn succeeded(&mut self, now: Instant) {
+    /// Reports that Redis answered: it is told what it has missed.
+    pub(crate) fn succeeded(&mut self, policies: &Policies, now: Instant) {
         self.probing = false;
         self.local_until = None;
         self.breaker.success(now);
+        if !self.owed.is_empty() {
+            let now_us = self.clock.redis_us(now);
+            for settlement in self.owed.settle(policies, now_us) {
+                self.settlements.push(settlement);
+            }
+        }
     }
 
     /// Reports that Redis did not answer.
@@ -181,10 +191,22 @@ impl State {
         self.share.workers
     }
 
-    /// Decides as the policies say for when Redis is away.
-    pub(crate) fn decide_locally(&mut self, policies: &Policies, request: &Request, now: Instant) -> (Decision, Units) {
+    /// Decides as the policies say for when Redis is away. Redis counts it when it is back, unless it may have counted it already.
+    pub(crate) fn decide_locally(
+        &mut self,
+        policies: &Policies,
+        request: &Request,
+        now: Instant,
+        may_be_counted: bool,
+    ) -> (Decision, Units) {
         let now_us = self.clock.redis_us(now);
-        self.counters.decide(policies, request, self.share, &mut self.holdings, now_us)
+        let (decision, units) = self.counters.decide(policies, request, self.share, &mut self.holdings, now_us);
+        if decision.is_allowed() && !may_be_counted {
+            for state in &decision.states {
+                self.owed.add(policies.rule(state.part.rule), state.part, state.units, now_us);
+            }
+        }
+        (decision, units)
     }
 
     /// Takes Redis's answer about `groups`, which was asked for at `sent`, and tells what is worth a line in the log.
@@ -284,18 +306,24 @@ impl State {
     }
 
     /// Takes back what was counted locally.
-    pub(crate) fn uncount(&mut self, policies: &Policies, state: &PolicyState) {
+    pub(crate) fn uncount(&mut self, policies: &Policies, state: &PolicyState, is_local: bool) {
         let rule = policies.rule(state.part.rule);
+        if is_local {
+            self.owed.take_back(rule, state.part, state.units);
+        }
         let slot = Slot { identity: state.part.identity, policy: rule.policy };
         self.denials.forget(&slot);
         self.counters.uncount(rule, slot, state.units, state.counted_us);
     }
 
     /// Counts more locally.
-    pub(crate) fn count(&mut self, policies: &Policies, part: Part, units: u64, now: Instant) {
+    pub(crate) fn count(&mut self, policies: &Policies, part: Part, units: u64, is_local: bool, now: Instant) {
         let rule = policies.rule(part.rule);
         let slot = Slot { identity: part.identity, policy: rule.policy };
         let now_us = self.clock.redis_us(now);
+        if is_local {
+            self.owed.add(rule, part, units, now_us);
+        }
         self.counters.count(rule, slot, units, now_us);
     }
 
@@ -305,6 +333,7 @@ impl State {
             let slot = Slot { identity, policy };
             self.denials.forget(&slot);
             self.counters.forget(&slot);
+            self.owed.forget(&slot);
         }
         // Not given back: what they were counted in is gone.
         self.leases.take(|parts| parts.iter().any(|part| part.identity == identity));

@@ -6,6 +6,7 @@ mod headers;
 mod login;
 mod model;
 mod outages;
+mod scenarios;
 
 use std::{
     net::IpAddr,

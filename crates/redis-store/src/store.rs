@@ -1,12 +1,13 @@
 //! Commands and scripts, each sent at most once and answered in bounded time.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::{
+    clients::Client,
     error::{Error as ClientError, ErrorKind},
     interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, Value, config::Options},
+    types::{ClusterHash, CustomCommand, Resp3Frame, Value, config::Options},
 };
 
 use crate::{
@@ -22,6 +23,11 @@ use crate::{
 /// `first_attempt` waits no longer than this: a worker that replaces a dead one must not wait for a server that is not there. A
 /// server within a continent answers a handshake sooner.
 const FIRST_ATTEMPT: Duration = Duration::from_millis(250);
+
+/// How often a command follows a slot of a cluster to another node before it waits.
+const REDIRECTIONS: u32 = 5;
+/// How long it waits then.
+const REDIRECTED: Duration = Duration::from_millis(1);
 
 /// A connection to Redis. Cheap to clone; the connection ends with the last clone.
 #[derive(Clone)]
@@ -147,10 +153,12 @@ impl RedisStore {
             _ => ClusterHash::Random,
         };
         let command = CustomCommand::new_static(command, route, false);
-        // Without it a command given to a connection that has just ended would wait for its timeout.
-        let options = Options { fail_fast: true, ..Options::default() };
-        let client = client.with_options(&options);
-        let reply = Box::pin(client.custom_raw(command, arguments));
+        let reply: Pin<Box<dyn Future<Output = _> + Send>> = if self.is_cluster() {
+            Box::pin(send_to_cluster(client, command, arguments))
+        } else {
+            let client = client.with_options(&Options { fail_fast: true, ..Options::default() });
+            Box::pin(async move { client.custom_raw(command, arguments).await })
+        };
         match patience::within(self.timeout, reply).await {
             Some(Ok(frame)) => {
                 self.connection.replied();
@@ -165,10 +173,28 @@ impl RedisStore {
     }
 }
 
+/// Sends a command until the node that it goes to has its slot. A node that redirects it has not executed it.
+async fn send_to_cluster(
+    client: Client,
+    command: CustomCommand,
+    arguments: Vec<Value>,
+) -> Result<Resp3Frame, ClientError> {
+    // Each redirection is another attempt. What was written once is not written again: `fail_fast` sees to that.
+    let options = Options { fail_fast: true, max_attempts: Some(1 + REDIRECTIONS), ..Options::default() };
+    let client = client.with_options(&options);
+    loop {
+        match client.custom_raw(command.clone(), arguments.clone()).await {
+            // A slot that is being moved: fred asks the node that it comes from again and again, instead of the one that it goes to.
+            Err(error) if *error.kind() == ErrorKind::Routing => tokio::time::sleep(REDIRECTED).await,
+            reply => return reply,
+        }
+    }
+}
+
 /// Only what fred says before it writes counts as not sent; all else may have been executed.
 fn classify(error: &ClientError) -> Error {
     match error.kind() {
-        ErrorKind::Canceled | ErrorKind::Backpressure => Error::Unavailable,
+        ErrorKind::Canceled | ErrorKind::Backpressure | ErrorKind::Routing => Error::Unavailable,
         _ => Error::Indeterminate,
     }
 }

@@ -27,4 +27,4 @@ pub use nix::sys::signal::Signal;
 pub use places::{free_port, unique_prefix};
 pub use postgres::Postgres;
 pub use proxy::{FaultProxy, Mode, Traffic};
-pub use redis::{Redis, RedisCluster};
+pub use redis::{Redis, RedisCluster, RedisSentinel};

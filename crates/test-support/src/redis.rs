@@ -1,6 +1,7 @@
 //! A Redis server of the test's own.
 
 mod cluster;
+mod sentinel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +16,7 @@ use crate::places::{free_port, short_temp_dir};
 use crate::resp;
 
 pub use self::cluster::RedisCluster;
+pub use self::sentinel::RedisSentinel;
 
 /// How long a start may take, on a machine that is busy compiling.
 const START: Duration = Duration::from_secs(20);

@@ -22,8 +22,7 @@ settle[FIXED_WINDOW] = function(key, rule, seed, counted, units)
   end
   if units < 0 then
     local counted_in = floor((counted - offset) / window)
-    -- The window of a clock that stepped back was the one after its own.
-    if not stored or stored ~= counted_in % INDEXES and stored ~= (counted_in + 1) % INDEXES then
+    if not stored or stored ~= counted_in % INDEXES then
       return 0
     end
     if stored ~= index % INDEXES and stored ~= (index + 1) % INDEXES then

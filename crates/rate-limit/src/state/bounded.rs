@@ -49,6 +49,17 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         self.old.remove(key);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// Takes every value, each once.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = V> {
+        let (young, mut old) = (std::mem::take(&mut self.young), std::mem::take(&mut self.old));
+        young.keys().for_each(|key| drop(old.remove(key)));
+        young.into_values().chain(old.into_values())
+    }
+
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.young.values_mut().chain(self.old.values_mut())
     }

@@ -205,7 +205,7 @@ impl Counters {
 }
 
 /// The time of one unit when so many workers share the rate.
-fn spacing_ns(rule: &Rule, workers: u32) -> u64 {
+pub(crate) fn spacing_ns(rule: &Rule, workers: u32) -> u64 {
     let nanoseconds = u128::from(rule.window_us) * 1000 * u128::from(workers);
     u64::try_from(nanoseconds.div_ceil(rule.limit.max(1).into())).unwrap_or(u64::MAX)
 }

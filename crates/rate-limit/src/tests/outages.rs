@@ -226,6 +226,33 @@ async fn redis_decides_again_soon_after_its_return() {
 }
 
 #[tokio::test]
+async fn what_was_admitted_without_redis_counts_when_it_is_back() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::Gcra { burst: None }, Algorithm::SlidingLog] {
+        let redis = Redis::start();
+        let config = config(vec![Policy { algorithm, ..policy("p", 40, LONG) }]);
+        let (limiter, _) = limiter(config, &redis.unix_url()).await;
+        // What one of two workers may do without Redis.
+        limiter.divide(Share { index: 0, workers: 2 });
+        redis.kill();
+        eventually_async(PATIENCE, async || !limiter.is_exact()).await;
+        let decisions = check_at_once(&limiter, client(1), 25).await;
+        assert_source(&decisions, Source::Local);
+        assert_eq!(allowed(&decisions), 20);
+        // Five of them were none after all.
+        decisions.iter().filter(|decision| decision.is_allowed()).take(5).for_each(|decision| limiter.refund(decision));
+        redis.restart();
+        let peeked = request(&limiter, client(1));
+        eventually_async(PATIENCE, async || {
+            check(&limiter, client(2)).await;
+            let states = limiter.peek(&peeked).await.unwrap_or_default();
+            states.first().is_some_and(|state| state.remaining == 25)
+        })
+        .await;
+        assert_eq!(allowed(&check_at_once(&limiter, client(1), 100).await), 25, "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_whose_reply_is_lost_counts_once_and_is_not_sent_again() {
     let redis = Redis::start();
     let proxy = FaultProxy::start(redis.address());

@@ -1,14 +1,13 @@
 //! Clusters, sentinels and TLS.
 
 use std::{
-    net::TcpStream,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use bytes::Bytes;
-use test_support::{GuardedChild, Redis, RedisCluster, eventually, eventually_async, free_port};
+use test_support::{Redis, RedisCluster, RedisSentinel, eventually, eventually_async, free_port};
 
 use super::{LIMIT, config, connect};
 use crate::{Error, Event, RedisStore, Reply, Role, Script};
@@ -38,42 +37,30 @@ async fn a_cluster_is_used_through_all_its_masters() {
     assert_eq!(subscription.next().await, message);
 }
 
-/// A sentinel that watches `master` alone.
-fn sentinel(master: &Redis, directory: &Path) -> (GuardedChild, u16) {
-    let (port, file) = (free_port(), directory.join("sentinel.conf"));
-    let watched = master.address().port();
-    let lines = [
-        format!("port {port}"),
-        format!("sentinel monitor main 127.0.0.1 {watched} 1"),
-        "sentinel down-after-milliseconds main 500".to_owned(),
-        "sentinel failover-timeout main 5000".to_owned(),
-    ];
-    std::fs::write(&file, lines.join("\n")).unwrap();
-    let mut command = Command::new("redis-server");
-    command.arg(&file).args(["--sentinel", "--dir"]).arg(directory).stdout(Stdio::null());
-    let child = GuardedChild::spawn(&mut command).unwrap();
-    eventually(LIMIT, || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    (child, port)
+#[tokio::test]
+async fn a_slot_that_moves_to_another_node_is_followed() {
+    let cluster = RedisCluster::start();
+    let store = connect(&cluster.url()).await;
+    let key = Bytes::from_static(b"{moves}");
+    let slot: u16 = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", "{moves}"]).parse().unwrap();
+    let count = Script::new("return redis.call('INCR', KEYS[1])");
+    for number in 0..4 {
+        let counted = store.run(&count, std::slice::from_ref(&key), &[]).await;
+        assert_eq!(counted, Ok(Reply::Integer(number + 1)));
+        cluster.move_slot(slot, number as usize % 3);
+    }
 }
 
 #[tokio::test]
 async fn the_master_that_a_sentinel_names_is_used_also_after_a_failover() {
-    let (master, replica) = (Redis::start(), Redis::start());
-    replica.command(&["REPLICAOF", "127.0.0.1", &master.address().port().to_string()]);
-    eventually(LIMIT, || replica.command(&["INFO", "replication"]).contains("master_link_status:up"));
-    let directory = tempfile::tempdir().unwrap();
-    let (_sentinel, port) = sentinel(&master, directory.path());
-    let store = connect(&format!("redis-sentinel://127.0.0.1:{port}/main")).await;
+    let sentinel = RedisSentinel::start();
+    let store = connect(&sentinel.url()).await;
     let (key, minute) = (Bytes::from("key"), Duration::from_secs(60));
     store.set(&key, "old".into(), minute).await.unwrap();
-    eventually(LIMIT, || replica.command(&["GET", "key"]) == "old");
-    // The sentinel has to have heard of the replica before the master is gone.
-    eventually(LIMIT * 3, || {
-        std::fs::read_to_string(directory.path().join("sentinel.conf")).unwrap().contains("known-replica")
-    });
-    master.kill();
+    eventually(LIMIT, || sentinel.replica().command(&["GET", "key"]) == "old");
+    sentinel.fail_over();
     eventually_async(LIMIT * 3, async || store.set(&key, "new".into(), minute).await).await;
-    assert_eq!(replica.command(&["GET", "key"]), "new");
+    assert_eq!(sentinel.replica().command(&["GET", "key"]), "new");
 }
 
 /// A server that speaks TLS with a certificate of its own, which is at the path returned.

@@ -1,5 +1,6 @@
 //! A Redis Cluster of the test's own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::{Redis, eventually};
@@ -38,8 +39,69 @@ impl RedisCluster {
         &self.nodes
     }
 
+    /// Moves a hash slot with its keys from the node that has it to another, as a rebalance does; nothing if it is there.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub fn move_slot(&self, slot: u16, to: usize) {
+        let ids: Vec<String> = self.nodes.iter().map(|node| node.command(&["CLUSTER", "MYID"])).collect();
+        let (slot, target) = (slot.to_string(), &self.nodes[to]);
+        let from = (0..self.nodes.len()).find(|&node| self.has_slot(node, &slot)).expect("a node has the slot");
+        if from == to {
+            return;
+        }
+        target.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[from]]);
+        self.nodes[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]]);
+        let port = target.address().port().to_string();
+        loop {
+            let keys = self.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys.lines() {
+                self.nodes[from].command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+            }
+        }
+        // The new owner first: nobody may be sent back to a node that has given the slot away.
+        for node in [to].into_iter().chain((0..self.nodes.len()).filter(|&node| node != to)) {
+            self.nodes[node].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[to]]);
+        }
+        eventually(AGREE, || self.agrees());
+    }
+
+    /// Whether all nodes say the same of who has which slots, and since when.
+    fn agrees(&self) -> bool {
+        let views = self.nodes.iter().map(|node| {
+            let lines = node.command(&["CLUSTER", "NODES"]);
+            let known = |line: &str| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                [&[fields[0], fields[6]], &fields[8..]].concat().join(" ")
+            };
+            lines.lines().map(known).collect::<BTreeSet<_>>()
+        });
+        let views: BTreeSet<_> = views.collect();
+        views.len() == 1
+    }
+
+    fn has_slot(&self, node: usize, slot: &str) -> bool {
+        let lines = self.nodes[node].command(&["CLUSTER", "NODES"]);
+        let own = lines.lines().find(|line| line.contains("myself")).unwrap_or_default();
+        let slot: u16 = slot.parse().expect("a slot is a number");
+        let ranges = own.split_whitespace().skip(8).filter(|range| !range.starts_with('['));
+        ranges.map(bounds).any(|(first, last)| (first..=last).contains(&slot))
+    }
+
     /// `redis-cluster://` with the addresses of two of the nodes, from which the third is found.
     pub fn url(&self) -> String {
         format!("redis-cluster://{},{}", self.nodes[0].address(), self.nodes[1].address())
+    }
+}
+
+/// `5` or `5-9`, as nodes list their slots.
+fn bounds(range: &str) -> (u16, u16) {
+    let number = |text: &str| text.parse().expect("slots are numbers");
+    match range.split_once('-') {
+        Some((first, last)) => (number(first), number(last)),
+        None => (number(range), number(range)),
     }
 }

@@ -216,7 +216,7 @@ impl<'a> Seen<'a> {
         match (&mut seen.counter, known) {
             (Counter::Window(index, used), Some(Counter::Window(stored, known_used))) if give_back => {
                 let counted_in = counted_at / rule.window_us;
-                let is_its_own = [counted_in % 8190, (counted_in + 1) % 8190].contains(&(stored % 8190));
+                let is_its_own = counted_in % 8190 == stored % 8190;
                 if stored % 8190 != *index % 8190 || !is_its_own || *known_used == 0 {
                     return None;
                 }
