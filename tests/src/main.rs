@@ -11,6 +11,7 @@ mod coherence;
 mod first_run;
 mod layering;
 mod lifecycle;
+mod limits;
 mod metrics;
 mod outage;
 mod programs;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use api::{AppState, Dependencies, Limits, Metrics};
 use cache::Caches;
+use cluster::{Host, Member, Membership};
 use config::Settings;
 use edge::{Listener, Phase, Report, Server, Statistics};
 use rate_limit::{Limiter, LoginGuard};
@@ -49,6 +50,7 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     let admin_listeners = listeners_of_admin(&mut inherited)?;
     let mut followers = Followers::default();
     followers.add("signals", signals.follow(phase.clone()));
+    followers.add("other hosts", divided.clone().follow());
     let metrics = match &link {
         Some(link) => {
             // Before it is ready, so that not even one that hangs in its first second is overlooked.
@@ -61,12 +63,18 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
 
     inherited.notify("READY=1").context("cannot tell the supervisor that this worker is ready")?;
     tracing::info!(worker = inherited.worker_id, generation = inherited.generation, "Worker is ready");
-    let (report, admin_report) = tokio::join!(
+    let closed = server.closed();
+    let (report, admin_report, told) = tokio::join!(
         server.serve(listeners, api::application(state), phases.clone()),
         admin.serve(admin_listeners, api::admin_application(metrics), phases),
+        async {
+            closed.await;
+            inherited.notify("STOPPING=1")
+        },
     );
     let report = report.context("cannot serve")?;
     admin_report.context("cannot serve the admin listener")?;
+    told.context("cannot tell the supervisor that this worker accepts no more")?;
     // What it was granted ahead is of use to others.
     limiter.close().await;
     if let Some(link) = &link {
@@ -104,6 +112,8 @@ async fn build(
     let limits = settings::rate_limit(settings, inherited, keys.derive_key("rate-limit identities"));
     let limiter = Limiter::new(&limits, &redis, registry).map_err(Failure::configuration)?;
     let login = LoginGuard::new(settings::login(&limits), &redis, registry);
+    let own = Member { host: Host::of_this_process(), worker: inherited.worker_id };
+    let membership = Membership::join(&redis, &settings.redis.prefix, own, registry);
     let caches = Caches::new(settings::cache(settings, inherited.workers), cache_redis.clone(), registry);
     let state = AppState {
         catalogue: api::Catalogue::new(store.clone(), &caches),
@@ -114,10 +124,8 @@ async fn build(
         worker_id: inherited.worker_id,
         version: env!("CARGO_PKG_VERSION"),
     };
-    Ok((
-        state,
-        Divided { worker_id: inherited.worker_id, limiter, caches, l1_budget_bytes: settings.cache.l1_budget.bytes() },
-    ))
+    let divided = Divided::new(own, inherited.workers, limiter, caches, settings.cache.l1_budget.bytes(), membership);
+    Ok((state, divided))
 }
 
 fn listeners(inherited: Vec<supervise::worker_side::Listener>) -> anyhow::Result<Vec<Listener>> {

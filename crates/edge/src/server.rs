@@ -69,6 +69,7 @@ pub struct Server {
     served_by: Option<HeaderValue>,
     adoption: Adoption,
     adopted: Adopted,
+    closed: watch::Sender<bool>,
 }
 
 impl Server {
@@ -80,7 +81,8 @@ impl Server {
         let served_by = config.served_by.as_deref().map(HeaderValue::from_str).transpose();
         let served_by = served_by.map_err(|_| Error::ServedBy)?;
         let (adoption, adopted) = Adoption::new();
-        Ok(Self { state: ServerState::new(config, Statistics::new(metrics)), served_by, adoption, adopted })
+        let state = ServerState::new(config, Statistics::new(metrics));
+        Ok(Self { state, served_by, adoption, adopted, closed: watch::Sender::new(false) })
     }
 
     /// The live figures.
@@ -91,6 +93,15 @@ impl Server {
     /// The way to give the server another listener to empty, while it serves and while it drains.
     pub fn adoption(&self) -> Adoption {
         self.adoption.clone()
+    }
+
+    /// Ends when a drain has closed all listeners, after what was queued at them has been accepted.
+    pub fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let mut closed = self.closed.subscribe();
+        async move {
+            // A server that is dropped has closed them too.
+            let _ = closed.wait_for(|closed| *closed).await;
+        }
     }
 
     /// Serves until `phase` says `Drain`, drains, and tells how that went. It needs a runtime whose tasks are local to the
@@ -151,7 +162,7 @@ impl Server {
             never = follow(phase.clone(), state) => match never {},
             never = state.sweep() => match never {},
             never = self.adopted.run(&take) => match never {},
-            report = async { join_all(accepting).await; finish(state).await } => Ok(report),
+            report = async { join_all(accepting).await; self.closed.send_replace(true); finish(state).await } => Ok(report),
         }
     }
 }

@@ -302,7 +302,8 @@ impl State {
             counted_us: now_us,
             left: left.collect(),
         };
-        self.leases.grant(request, grant);
+        let unspent = self.leases.grant(request, grant);
+        self.settlements.give_back(policies, unspent);
     }
 
     /// Takes back what was counted locally.

@@ -149,6 +149,7 @@ impl Fleet {
             Event::Spawned { unit, pid } => self.spawned(unit, pid, now, actions),
             Event::SpawnFailed { unit, reason } => self.spawn_failed(unit, &reason, now, actions),
             Event::Spoke { pid } => self.with_signs(pid, |signs| signs.readiness = Readiness::Said),
+            Event::Stopping { pid } => self.accepts_no_more(pid),
             Event::Beat { pid } => self.with_signs(pid, |signs| signs.last_beat = Some(now)),
             Event::Ready { pid } => match self.find(pid) {
                 Some((unit, Part::Serving)) => self.ready(unit, now, actions),
@@ -186,7 +187,9 @@ impl Fleet {
         let life = slot.life.due(&slot.signs, &self.rules);
         let successor = slot.successor.as_ref().and_then(|next| next.life.due(&next.signs, &self.rules));
         let watched = self.watch_due(unit);
-        leaving.chain(life).chain(successor).chain(watched).min()
+        let accepting =
+            slot.leaving.iter().filter_map(|leaving| leaving.accepts_until.filter(|_| self.reload.is_some()));
+        leaving.chain(accepting).chain(life).chain(successor).chain(watched).min()
     }
 
     /// Goes on to the next phase when this one has done what it is for.

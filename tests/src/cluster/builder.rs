@@ -16,10 +16,16 @@ use super::{Cluster, START, supervisor_by};
 /// Whoever measures latencies has the machine for himself; everybody else shares it.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// A share of the machine, or all of it. A test has one cluster at a time: it would wait for itself otherwise.
+/// A share of the machine, or all of it. A test's second cluster runs beside the first: it would wait for itself otherwise.
 pub(super) enum Share {
-    Some { _guard: RwLockReadGuard<'static, ()> },
-    All { _guard: RwLockWriteGuard<'static, ()> },
+    Some {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    All {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+    /// That of the cluster beside which it runs.
+    Beside,
 }
 
 /// What to start. The defaults are `supervisor up` with 2 workers, the small seed, a private Redis and no limits.
@@ -32,6 +38,7 @@ pub(crate) struct Builder {
     executable: PathBuf,
     activated: Option<TcpListener>,
     is_alone: bool,
+    is_beside: bool,
 }
 
 /// Everything a supervisor is started with, so that it can be started again.
@@ -54,6 +61,7 @@ impl Builder {
             executable: Binaries::supervisor(),
             activated: None,
             is_alone: false,
+            is_beside: false,
         }
     }
 
@@ -107,6 +115,12 @@ impl Builder {
         self
     }
 
+    /// Runs it beside another cluster of the same test, as another host.
+    pub(crate) fn beside(mut self, _other: &Cluster) -> Self {
+        self.is_beside = true;
+        self
+    }
+
     /// Starts it and waits until every worker is ready.
     pub(crate) fn start(self) -> Cluster {
         let cluster = self.spawn();
@@ -134,7 +148,9 @@ impl Builder {
 
     fn share_of_machine(&self) -> Share {
         // A test that failed in between has taken nothing away from the others.
-        if self.is_alone {
+        if self.is_beside {
+            Share::Beside
+        } else if self.is_alone {
             Share::All { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
         } else {
             Share::Some { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }

@@ -110,14 +110,14 @@ impl Leases {
         if needed >= 2 { (needed as u32).min(MAX_WANTED) } else { 0 }
     }
 
-    /// Takes a grant.
-    pub(crate) fn grant(&mut self, request: &Request, grant: Grant) {
-        let Some(pool) = self.pools.get_mut(&request.fingerprint) else {
-            return;
-        };
+    /// Takes a grant, and returns what of an earlier one can no longer be spent.
+    pub(crate) fn grant(&mut self, request: &Request, grant: Grant) -> Option<Unspent> {
+        let pool = self.pools.get_mut(&request.fingerprint)?;
         let window_us = grant.window_us.saturating_sub(grant.window_us / DRIFT + GUARD_US);
         let spent_before_us = grant.sent_us + window_us.min(HOLD_US);
-        if pool.requests > 0 && grant.sent_us < pool.spent_before_us {
+        let is_over = grant.sent_us >= pool.spent_before_us;
+        let unspent = if is_over { pool.take_unspent() } else { None };
+        if pool.requests > 0 {
             // Two grants were under way; the shorter of their lives counts for both.
             pool.requests += grant.requests;
             pool.spent_before_us = pool.spent_before_us.min(spent_before_us);
@@ -126,6 +126,7 @@ impl Leases {
         }
         (pool.granted_us, pool.counted_us, pool.left) = (grant.sent_us, grant.counted_us, grant.left);
         self.granted.push_back((grant.sent_us, request.fingerprint));
+        unspent
     }
 
     /// Whether anything may have to be given back later.

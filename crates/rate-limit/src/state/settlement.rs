@@ -43,7 +43,7 @@ impl Settlements {
     }
 
     /// Adds what was granted ahead and not spent.
-    pub(crate) fn give_back(&mut self, policies: &Policies, unspent: Vec<Unspent>) {
+    pub(crate) fn give_back(&mut self, policies: &Policies, unspent: impl IntoIterator<Item = Unspent>) {
         for Unspent { parts, cost, requests, counted_us } in unspent {
             for part in parts {
                 let units = policies.rule(part.rule).units(cost) * u64::from(requests);

@@ -128,6 +128,31 @@ fn with_leases_every_whole_window_admits_exactly_the_limit_too() {
     assert!(calls < passed.len() as u64 / 2, "{calls} calls for {} requests", passed.len());
 }
 
+#[test]
+fn what_is_granted_and_not_spent_is_lost_to_nobody() {
+    let config = patient(vec![Policy { lease: Lease::Auto, ..policy("p", 3_000, LONG) }]);
+    let redis = Redis::start();
+    let gate = Gate::new(4);
+    let passed: usize = on_workers(4, async |share| {
+        let (limiter, _) = limiter(Config { share, ..config.clone() }, &redis.unix_url()).await;
+        gate.pass().await;
+        let (mut passed, mut last, mut asked) = (0, Instant::now(), 0);
+        // Longer than anything is granted ahead, and a denial believed.
+        while last.elapsed() < Duration::from_millis(2_500) {
+            if check(&limiter, client(1)).await.is_allowed() {
+                (passed, last) = (passed + 1, Instant::now());
+            }
+            // Busy now and then, so that more is granted than is spent in its time.
+            asked += 1;
+            tokio::time::sleep(Duration::from_millis(if asked % 100 < 80 { 0 } else { 25 })).await;
+        }
+        passed
+    })
+    .into_iter()
+    .sum();
+    assert_eq!(passed, 3_000);
+}
+
 /// Requests of all workers together come at random, 500 a second.
 fn arrivals(workers: u32, config: &Config, length: Duration) -> Vec<Passed> {
     let gate = Gate::new(workers);

@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Spoke { pid: i32 },
     /// A process said `READY=1`.
     Ready { pid: i32 },
+    /// A process said `STOPPING=1`: it accepts no more.
+    Stopping { pid: i32 },
     /// A process showed that it is not stuck.
     Beat { pid: i32 },
     /// What a worker uses, as far as it is known.

@@ -86,6 +86,7 @@ impl Fleet {
     /// Takes the next step of whatever is to be replaced.
     pub(super) fn go_on_replacing(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.end_proof(now, actions);
+        let still_accepts = self.still_accepts(now);
         if self.in_hand.is_some() {
             return;
         }
@@ -98,7 +99,7 @@ impl Fleet {
             return;
         }
         let is_over = self.workers.iter().all(|slot| slot.replacement.is_none());
-        if is_over && self.reload.is_some() {
+        if is_over && self.reload.is_some() && !still_accepts {
             self.end_reload(now, actions);
         }
     }

@@ -105,6 +105,9 @@ pub(super) struct Leaving {
     pub(super) killed: bool,
     /// Its end without a kill or an error is what was asked for.
     pub(super) was_ready: bool,
+    /// Until when it is believed to accept connections still, unless it says `STOPPING=1` before.
+    #[serde(default, with = "crate::handover::moment::option")]
+    pub(super) accepts_until: Option<Instant>,
 }
 
 /// A wish to replace a worker that serves.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, DrainKind, Exit, Fleet, Leaving, Life, Outcome, Phase, Slot, Unit};
+use super::{Action, DrainKind, Exit, Fleet, Leaving, Life, Outcome, Phase, Readiness, Slot, Unit};
+
+/// A reload waits so long at most for a worker of the old generation to close its listeners.
+const ACCEPTS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// What processes get to end when everything is to end at once.
 pub(super) const HURRIED_KILL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,13 +69,32 @@ impl Fleet {
             if self.hurried { HURRIED_KILL_TIMEOUT.min(self.rules.kill_timeout) } else { self.rules.kill_timeout };
         let was_ready = matches!(life, Life::Ready { .. });
         let killed = matches!(life, Life::Starting { condemned: true, .. });
-        self.slot_mut(unit).leaving.push(Leaving { pid, deadline: now + patience, killed, was_ready });
+        let says_when_it_stops =
+            was_ready && kind == DrainKind::Reload && self.slot(unit).signs.readiness == Readiness::Said;
+        let accepts_until = says_when_it_stops.then(|| now + ACCEPTS_AT_MOST);
+        self.slot_mut(unit).leaving.push(Leaving { pid, deadline: now + patience, killed, was_ready, accepts_until });
         actions.push(Action::Drain { pid, kind });
+    }
+
+    /// A process that was told to end says that it accepts no more.
+    pub(super) fn accepts_no_more(&mut self, pid: i32) {
+        let leaving = self.workers.iter_mut().flat_map(|slot| &mut slot.leaving);
+        leaving.filter(|leaving| leaving.pid == pid).for_each(|leaving| leaving.accepts_until = None);
+    }
+
+    /// Whether a worker that was told to end may still accept connections.
+    pub(super) fn still_accepts(&mut self, now: Instant) -> bool {
+        let mut leaving = self.workers.iter_mut().flat_map(|slot| &mut slot.leaving);
+        leaving.any(|leaving| {
+            leaving.accepts_until.take_if(|until| *until <= now);
+            leaving.accepts_until.is_some()
+        })
     }
 
     /// Kills one process.
     pub(super) fn expel(&mut self, unit: Unit, pid: i32, now: Instant, actions: &mut Vec<Action>) {
-        self.slot_mut(unit).leaving.push(Leaving { pid, deadline: now, killed: true, was_ready: false });
+        let leaving = Leaving { pid, deadline: now, killed: true, was_ready: false, accepts_until: None };
+        self.slot_mut(unit).leaving.push(leaving);
         actions.push(Action::Kill { pid });
     }
 

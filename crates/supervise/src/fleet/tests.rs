@@ -60,6 +60,8 @@ struct World {
     /// Of workers, as they were told.
     told_number: Vec<u32>,
     listeners_closed: bool,
+    /// Whether workers that are told to end say at once that they accept no more.
+    close_listeners_at_once: bool,
     outcome: Option<Outcome>,
     log: Vec<String>,
 }
@@ -83,6 +85,7 @@ impl World {
             all_ready: 0,
             told_number: Vec::new(),
             listeners_closed: false,
+            close_listeners_at_once: true,
             outcome: None,
             log: Vec::new(),
         }
@@ -123,6 +126,9 @@ impl World {
                 assert!(self.running.contains_key(&pid));
                 self.assert_somebody_serves_beside(pid);
                 self.drained.push(pid);
+                if self.close_listeners_at_once {
+                    events.push(Event::Stopping { pid });
+                }
             }
             Action::Abort { pid } => {
                 assert!(self.running.contains_key(&pid));

@@ -68,7 +68,13 @@ impl Fleet {
         let (name, silence) = (self.name(Unit::Worker(slot)), self.rules.hang_timeout);
         let tells = format!("{name} (pid {pid}) has not been heard of for {silence:.1?}");
         let deadline = now + ABORT_TIMEOUT;
-        self.workers[slot as usize].leaving.push(Leaving { pid, deadline, killed: false, was_ready: false });
+        self.workers[slot as usize].leaving.push(Leaving {
+            pid,
+            deadline,
+            killed: false,
+            was_ready: false,
+            accepts_until: None,
+        });
         actions.push(Action::Log(format!("{tells} and is aborted")));
         actions.push(Action::Abort { pid });
         tells

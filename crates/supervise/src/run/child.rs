@@ -146,17 +146,21 @@ impl Child {
     }
 
     fn hear_notifications(&mut self, heard: &mut Vec<Heard>) {
-        let (mut spoke, mut is_ready, mut beat) = (false, false, false);
+        let (mut spoke, mut is_ready, mut is_stopping, mut beat) = (false, false, false, false);
         for _ in 0..NOTIFICATIONS_PER_TURN {
             let Some(text) = self.next_notification() else { break };
             let says = |word: &[u8]| text.split(|&byte| byte == b'\n').any(|line| line == word);
             spoke |= !text.is_empty();
             is_ready |= says(b"READY=1");
+            is_stopping |= says(b"STOPPING=1");
             beat |= says(b"WATCHDOG=1");
         }
         let pid = self.pid;
         if spoke {
             heard.push(Heard::Event(if is_ready { Event::Ready { pid } } else { Event::Spoke { pid } }));
+        }
+        if is_stopping {
+            heard.push(Heard::Event(Event::Stopping { pid }));
         }
         if beat {
             heard.push(Heard::Event(Event::Beat { pid }));

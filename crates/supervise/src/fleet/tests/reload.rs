@@ -283,3 +283,27 @@ fn auxiliary_processes_stay_as_they_were_started_whatever_a_reload_finds() {
         assert!(world.log.last().unwrap().starts_with("redis "), "{:?}", world.log);
     }
 }
+
+#[test]
+fn a_reload_is_over_when_no_old_worker_accepts_any_more_or_after_a_second() {
+    for says_so in [true, false] {
+        let mut world = World::ready(rules(1, &[]));
+        world.close_listeners_at_once = false;
+        let before = world.worker(0);
+        world.reload();
+        let canary = world.successor(0).unwrap();
+        world.happen(Event::Ready { pid: canary });
+        world.pass(milliseconds(2_000));
+        assert_eq!((world.drained.as_slice(), world.reloads_ended.len()), ([before].as_slice(), 0));
+        world.pass(milliseconds(999));
+        assert!(world.reloads_ended.is_empty());
+        if says_so {
+            world.happen(Event::Stopping { pid: before });
+        } else {
+            world.pass(milliseconds(1));
+        }
+        assert_eq!(world.reloads_ended, [None]);
+        world.exit(before, Exit::Code(0));
+        assert!(world.fleet.next_deadline().is_none_or(|due| due > world.now), "a busy loop");
+    }
+}
