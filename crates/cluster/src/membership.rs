@@ -10,7 +10,7 @@ use redis_store::{Bytes, Error, RedisStore, Reply, Script};
 use telemetry::{Combine, Gauge, Registry};
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
@@ -24,7 +24,7 @@ const EXPIRY: Duration = Duration::from_secs(5);
 /// This worker among all others. It says so until this value is dropped, and is forgotten five seconds later.
 pub struct Membership {
     members: watch::Receiver<Arc<[Member]>>,
-    beating: JoinHandle<()>,
+    _beating: JoinSet<()>,
 }
 
 impl Membership {
@@ -41,18 +41,14 @@ impl Membership {
             known: Known::default(),
             told,
         };
-        Self { members, beating: tokio::spawn(heart.beat_for_ever()) }
+        let mut beating = JoinSet::new();
+        beating.spawn(heart.beat_for_ever());
+        Self { members, _beating: beating }
     }
 
     /// All members that are known, in order, this worker included; the last ones while Redis is away.
     pub fn members(&self) -> watch::Receiver<Arc<[Member]>> {
         self.members.clone()
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.beating.abort();
     }
 }
 
