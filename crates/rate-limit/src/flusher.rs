@@ -68,12 +68,16 @@ impl Shared {
         match answer {
             Ok(answer) => {
                 let mut violations = Vec::new();
-                let (outcomes, is_holding) = {
+                let (outcomes, is_holding, has_stepped) = {
                     let mut state = self.state();
                     let outcomes = state.learn(&self.policies, &batch.groups, answer, sent, &mut violations);
                     state.succeeded(&self.policies, Instant::now());
-                    (outcomes, state.has_to_settle())
+                    (outcomes, state.has_to_settle(), state.clock.take_step())
                 };
+                if has_stepped {
+                    self.metrics.clock_stepped();
+                    tracing::warn!("Redis's clock was set: windows begin and end by it");
+                }
                 self.deliver(batch, &outcomes);
                 violations.iter().for_each(|violation| self.report(violation));
                 if is_holding {

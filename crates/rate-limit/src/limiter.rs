@@ -70,8 +70,10 @@ impl Limiter {
         }
         let clerk = Arc::clone(&shared);
         tasks.spawn(async move { clerk.settle_for_ever().await });
-        let listener = Arc::clone(&shared);
-        tasks.spawn(async move { listener.listen_for_ever().await });
+        if !shared.policies.all().is_empty() {
+            let listener = Arc::clone(&shared);
+            tasks.spawn(async move { listener.listen_for_ever().await });
+        }
         Ok(Self { inner: Arc::new(Inner { shared, _tasks: tasks }) })
     }
 

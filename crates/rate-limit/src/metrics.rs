@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     calls: [[Counter; RESULTS.len()]; SCRIPTS.len()],
     /// Kept, and dropped because too many wait.
     settlements: [Counter; 2],
+    clock_steps: Counter,
     log: Mutex<LogBudget>,
 }
 
@@ -88,6 +89,11 @@ impl Metrics {
             nearly: policies.iter().map(|policy| nearly(&policy.name)).collect(),
             calls: SCRIPTS.map(|script| RESULTS.map(|result| call(script, result))),
             settlements: ["kept", "dropped"].map(settlement),
+            clock_steps: registry.counter(
+                "bellwether_ratelimit_clock_steps_total",
+                "How often Redis's clock was set by more than a second, as this worker saw it.",
+                &[],
+            ),
             log: Mutex::new(LogBudget { second: None, lines: 0, suppressed: 0 }),
         }
     }
@@ -122,6 +128,10 @@ impl Metrics {
 
     pub(crate) fn settlement(&self, is_kept: bool) {
         self.settlements[usize::from(!is_kept)].inc();
+    }
+
+    pub(crate) fn clock_stepped(&self) {
+        self.clock_steps.inc();
     }
 
     /// Whether a line may be written now, and how many were not since the last one.

@@ -3,6 +3,7 @@
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
@@ -14,8 +15,10 @@ import { freePort } from './processes.mjs';
 const READY_SECONDS = 60;
 const CATEGORIES = '/api/v1/categories';
 const PRODUCT_LIST = '/api/v1/products';
-// A path of the product route that the policy of the product ids, which all begin with 0, leaves to another one.
-const BLOCKED = '/api/v1/products/blocked';
+const LEASED = `${PRODUCT_LIST}?limit=3`;
+// Ids of products begin with 0 and their slugs with a letter, which leaves this to another policy.
+const BLOCKED = '/api/v1/products/1-blocked';
+const SLUGS = [...'abcdefghijklmnopqrstuvwxyz'].map((letter) => `"${PRODUCT_LIST}/${letter}*"`).join(', ');
 
 const SETTINGS = `[http]
 trusted_proxies = ["127.0.0.1/32"]
@@ -33,6 +36,28 @@ paths = ["${PRODUCT_LIST}/0*"]
 key = "address"
 limit = 1000000000
 window = "24h"
+
+[[rate_limit.policy]]
+name = "leased"
+paths = ["${PRODUCT_LIST}"]
+key = "address"
+limit = 1000000000
+window = "24h"
+lease = "auto"
+
+[[rate_limit.policy]]
+name = "twice"
+paths = [${SLUGS}]
+key = "address"
+limit = 1000000000
+window = "24h"
+
+[[rate_limit.policy]]
+name = "twice-a-minute"
+paths = [${SLUGS}]
+key = "address"
+limit = 1000000000
+window = "1m"
 
 [[rate_limit.policy]]
 name = "blocked"
@@ -63,6 +88,7 @@ export async function startBellwether({ processes, directory, workers, release }
     const { stdout } = await promisify(execFile)(supervisor, ['status', '--json', '--socket', socket]);
     return JSON.parse(stdout);
   };
+  const socketOfRedis = path.join(state, 'redis', 'redis.sock');
   const isRedis = (pid) => /^(redis|valkey)-server/.test(commandName(pid));
   return {
     name: 'bellwether',
@@ -73,9 +99,12 @@ export async function startBellwether({ processes, directory, workers, release }
       plain: { targets: ['/livez'], identities: 0, status: 200 },
       limited: { targets: [CATEGORIES], identities: IDENTITIES, status: 200 },
       blocked: { targets: [BLOCKED], identities: IDENTITIES, status: 429 },
+      leased: { targets: [LEASED], identities: IDENTITIES, status: 200 },
+      twice: { targets: payloads.slugs.map((slug) => `${PRODUCT_LIST}/${slug}`), identities: IDENTITIES, status: 200 },
       product: { targets: payloads.products.map(([id]) => `${PRODUCT_LIST}/${id}`), identities: IDENTITIES, status: 200 },
     },
     payloads,
+    redisCalls: () => scriptCalls(socketOfRedis),
     workers: async () => (await status()).workers.map(({ pid }) => pid),
   };
 }
@@ -88,26 +117,39 @@ async function readPayloads(port) {
     return answer.body;
   };
   try {
-    const ids = await productIds(body);
+    const items = await productItems(body);
     const products = [];
-    await inParallel(ids.length, 16, async (n) => {
-      products[n] = [ids[n], await body(`${PRODUCT_LIST}/${ids[n]}`)];
+    await inParallel(items.length, 16, async (n) => {
+      products[n] = [items[n].id, await body(`${PRODUCT_LIST}/${items[n].id}`)];
     });
+    const slugs = items.map(({ slug }) => slug);
     // The first request of an address passes the policy, and there is no such product.
     await body(BLOCKED, 404);
-    return { plain: await body('/livez'), limited: await body(CATEGORIES), blocked: await body(BLOCKED, 429), products };
+    const [plain, limited, leased] = [await body('/livez'), await body(CATEGORIES), await body(LEASED)];
+    return { plain, limited, leased, blocked: await body(BLOCKED, 429), products, slugs };
   } finally {
     agent.destroy();
   }
 }
 
-async function productIds(body) {
-  const ids = [];
+async function productItems(body) {
+  const items = [];
   let cursor = '';
   do {
     const page = JSON.parse(await body(`${PRODUCT_LIST}?limit=100${cursor}`));
-    ids.push(...page.items.map(({ id }) => id));
+    items.push(...page.items);
     cursor = page.next_cursor === null ? null : `&cursor=${encodeURIComponent(page.next_cursor)}`;
-  } while (cursor !== null && ids.length < PRODUCTS);
-  return ids.slice(0, PRODUCTS);
+  } while (cursor !== null && items.length < PRODUCTS);
+  return items.slice(0, PRODUCTS);
+}
+
+/** Scripts that a Redis has run so far. */
+function scriptCalls(socket) {
+  return new Promise((resolve, reject) => {
+    const connection = net.connect(socket, () => connection.write('INFO commandstats\r\nQUIT\r\n'));
+    let text = '';
+    connection.on('data', (chunk) => (text += chunk));
+    connection.on('error', reject);
+    connection.on('end', () => resolve([...text.matchAll(/^cmdstat_eval(?:sha)?:calls=(\d+)/gm)].reduce((sum, [, calls]) => sum + Number(calls), 0)));
+  });
 }

@@ -16,7 +16,7 @@ const TOLERATED_SHARE = 0.001;
 
 /** Puts every address over its limit on the blocked route and checks that every route gives the status and the bytes it should. */
 export async function checkAnswers(systems, payloads) {
-  const bodies = { ...payloads, product: payloads.products[0][1] };
+  const bodies = { ...payloads, product: payloads.products[0][1], twice: payloads.products[0][1] };
   for (const system of systems) {
     const agent = new http.Agent({ keepAlive: true, maxSockets: 16 });
     const ask = (target, n) => get({ port: system.port, target, agent, headers: { 'x-forwarded-for': identity(n) } });
@@ -94,9 +94,10 @@ async function warmUp(system, route, seconds, directory) {
 async function measureOne(system, route, seconds, directory) {
   await sleep(100);
   const redis = () => (system.redis === null ? 0 : cpuMicroseconds([system.redis]));
-  const before = { all: cpuMicroseconds(system.roots), redis: redis() };
+  const calls = async () => (system.redisCalls ? system.redisCalls() : null);
+  const before = { all: cpuMicroseconds(system.roots), redis: redis(), calls: await calls() };
   const counts = await load(system, route, seconds, directory);
-  const after = { all: cpuMicroseconds(system.roots), redis: redis() };
+  const after = { all: cpuMicroseconds(system.roots), redis: redis(), calls: await calls() };
   const { requests } = counts;
   const right = system.routes[route].status >= 400 ? counts.status_errors : requests - counts.status_errors;
   const unexpected = requests - right + counts.socket_errors;
@@ -111,6 +112,7 @@ async function measureOne(system, route, seconds, directory) {
     p99_us: counts.p99_us,
     cpu_us_per_request: (after.all - before.all) / requests,
     redis_us_per_request: (after.redis - before.redis) / requests,
+    redis_calls_per_request: before.calls === null ? null : (after.calls - before.calls) / requests,
   };
 }
 

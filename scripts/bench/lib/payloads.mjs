@@ -21,12 +21,13 @@ function standInProduct(n) {
   });
 }
 
-/** `plain`, `limited` and `blocked` bodies, and `products` as a list of [id, body]. */
+/** `plain`, `limited`, `leased` and `blocked` bodies, `products` as a list of [id, body], and their `slugs`. */
 export function standInPayloads() {
   const categories = Array.from({ length: 12 }, (_, n) => ({ id: uuid(n), slug: `category-${n}`, name: `Category ${n}` }));
   return {
     plain: 'ok\n',
     limited: JSON.stringify({ items: categories, next_cursor: null }),
+    leased: JSON.stringify({ items: Array.from({ length: 3 }, (_, n) => JSON.parse(standInProduct(n))), next_cursor: 'stand-in' }),
     blocked: JSON.stringify({
       type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
       title: 'Request cannot be satisfied as assigned quota has been exceeded',
@@ -34,6 +35,7 @@ export function standInPayloads() {
       'violated-policies': ['blocked'],
     }),
     products: Array.from({ length: PRODUCTS }, (_, n) => [uuid(n), standInProduct(n)]),
+    slugs: Array.from({ length: PRODUCTS }, (_, n) => `stand-in-product-${n}`),
   };
 }
 

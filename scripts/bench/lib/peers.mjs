@@ -34,6 +34,7 @@ export async function startNginx({ processes, directory, workers, payloads }) {
   const constants = {
     plain: ['= /livez', payloads.plain],
     limited: ['= /limited', payloads.limited],
+    leased: ['= /leased', payloads.leased],
     blocked: ['= /blocked', payloads.blocked],
     product: ['/api/v1/products/', typicalProduct(payloads)],
   };
@@ -43,6 +44,7 @@ export async function startNginx({ processes, directory, workers, payloads }) {
   await processes.until(nginx, READY_SECONDS, answers(port, '/livez'));
   const routes = peerRoutes(payloads);
   routes.blocked.status = 200;
+  routes.leased = { targets: ['/leased'], identities: IDENTITIES, status: 200 };
   return { name: 'nginx', port, roots: [nginx.pid], redis: null, routes, workers: children(nginx.pid) };
 }
 

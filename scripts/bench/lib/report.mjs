@@ -4,8 +4,10 @@
 export const ROUTES = {
   plain: 'a constant answer, nothing checked',
   limited: 'a rate limit that is never reached, then a small cached body',
+  leased: 'a rate limit that is never reached, granted ahead (`lease = "auto"`), then a small cached body',
   blocked: 'a rate limit that every client is over: 429',
   product: 'a rate limit that is never reached, then one of 1,000 cached products',
+  twice: 'two rate limits of one phase, then one of 1,000 cached products',
 };
 
 export const LABELS = {
@@ -62,12 +64,28 @@ export function ratio(measurements, route, system, base) {
   return ratios.length === 0 ? null : median(ratios);
 }
 
+/** Our CPU per request on one route over that on another, the median of the ratios within each round; null when one is missing. */
+function ratioOfRoutes(measurements, route, base) {
+  const ours = measurements.filter(({ system }) => system === REFERENCE);
+  const asBase = ours.filter((measurement) => measurement.route === base).map((measurement) => ({ ...measurement, route, system: base }));
+  return ratio([...ours, ...asBase], route, REFERENCE, base);
+}
+
+function redisCalls(measurements, route) {
+  const ours = measurements.filter((measurement) => measurement.system === REFERENCE && measurement.route === route);
+  return ours.length === 0 ? null : median(ours.map((measurement) => measurement.redis_calls_per_request));
+}
+
 /** The bars the project sets itself on two cores. `measured` is null when what it needs did not take part. */
 export function barsOf({ measurements, memory, spread }) {
   const ours = memory.find(({ system }) => system === REFERENCE);
   const bars = [
     { bar: 'product costs at most 2.2 × nginx', limit: 2.2, most: true, measured: ratio(measurements, 'product', REFERENCE, 'nginx') },
-    { bar: 'blocked costs at most 1.5 × nginx', limit: 1.5, most: true, measured: ratio(measurements, 'blocked', REFERENCE, 'nginx') },
+    { bar: 'limited costs at most 1.9 × nginx', limit: 1.9, most: true, measured: ratio(measurements, 'limited', REFERENCE, 'nginx') },
+    { bar: 'leased costs at most 1.3 × nginx', limit: 1.3, most: true, measured: ratio(measurements, 'leased', REFERENCE, 'nginx') },
+    { bar: 'leased calls Redis at most 0.05 times per request', limit: 0.05, most: true, measured: redisCalls(measurements, 'leased') },
+    { bar: 'two limits cost at most 1.15 × one', limit: 1.15, most: true, measured: ratioOfRoutes(measurements, 'twice', 'product') },
+    { bar: 'blocked costs at most 1.3 × nginx', limit: 1.3, most: true, measured: ratio(measurements, 'blocked', REFERENCE, 'nginx') },
     { bar: 'Express costs at least 8 × the product', limit: 8, most: false, measured: ratio(measurements, 'product', 'express', REFERENCE) },
     { bar: 'Fastify costs at least 2.2 × the product', limit: 2.2, most: false, measured: ratio(measurements, 'product', 'fastify', REFERENCE) },
     { bar: 'a worker holds at most 25 MB after the run', limit: 25, most: true, measured: ours ? ours.largest_worker_bytes / 1e6 : null },
