@@ -230,3 +230,33 @@ async fn nobody_logs_in_uncounted_when_redis_is_away() {
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers().contains_key("retry-after"));
 }
+
+#[tokio::test]
+async fn without_redis_a_policy_is_enforced_by_parts_or_open_or_closed_and_closed_is_no_denial() {
+    let redis = Redis::start();
+    let of = |name: &str, on_outage| Policy { on_outage, ..policy(name, 2) };
+    let policies = vec![of("exports", OnOutage::Closed), of("open", OnOutage::Open), of("local", OnOutage::Local)];
+    let state = state(policies, &redis).await;
+    let app = App::new()
+        .wrap(Front::new(&state))
+        .app_data(Data::new(state.clone()))
+        .service(web::resource("/closed/{status}").wrap(Limited::by("exports")).to(page))
+        .service(web::resource("/open/{status}").wrap(Limited::by("open")).to(page))
+        .service(web::resource("/local/{status}").wrap(Limited::by("local")).to(page));
+    let service = init_service(app).await;
+    assert_eq!(left(&get(&service, "/closed/200").await), "r=1");
+    redis.kill();
+    eventually_async(PATIENCE, async || !state.limits.limiter().is_exact()).await;
+    let closed = get(&service, "/closed/200").await;
+    assert_eq!(closed.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(closed.headers().get("retry-after").unwrap(), "1");
+    let problem: Value = read_body_json(closed).await;
+    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity");
+    for _ in 0..5 {
+        let open = get(&service, "/open/200").await;
+        assert_eq!((open.status(), left(&open).as_str()), (StatusCode::OK, ""));
+    }
+    let local =
+        [get(&service, "/local/200").await, get(&service, "/local/200").await, get(&service, "/local/200").await];
+    assert_eq!(local.map(|answer| answer.status().as_u16()), [200, 200, 429]);
+}

@@ -45,6 +45,35 @@ fn the_policies_are_announced_in_the_syntax_of_draft_10() {
 }
 
 #[test]
+fn a_parser_of_structured_fields_reads_what_draft_10_promises() {
+    let policies = policies();
+    let asked = asked(&policies, Verdict::Denied, &[(0, 42, 16_000_001), (1, 0, 1)]);
+    let items = |name| {
+        let value = field(&policies, &asked, Form::Draft10, name).unwrap();
+        let list: sfv::List = sfv::Parser::new(&value).parse().unwrap();
+        let item = |entry: &sfv::ListEntry| {
+            let sfv::ListEntry::Item(item) = entry else { panic!("{value}: no inner lists") };
+            let number = |key: &str| item.params.get(key).and_then(sfv::BareItem::as_integer).map(i64::from);
+            let name = item.bare_item.as_string().unwrap().as_str().to_owned();
+            (name, ["q", "w", "r", "t"].map(number))
+        };
+        list.iter().map(item).collect::<Vec<_>>()
+    };
+    let name = |name: &str| name.to_owned();
+    assert_eq!(
+        items("ratelimit-policy"),
+        [
+            (name("default"), [Some(100), Some(60), None, None]),
+            (name("per.day_1-x"), [Some(1_000_000_000_000), Some(86_400), None, None]),
+            (name("quick"), [Some(0), Some(1), None, None]),
+        ]
+    );
+    let left =
+        [(name("default"), [None, None, Some(42), Some(17)]), (name("per.day_1-x"), [None, None, Some(0), Some(1)])];
+    assert_eq!(items("ratelimit"), left);
+}
+
+#[test]
 fn what_is_left_is_told_in_whole_seconds_rounded_up() {
     let policies = policies();
     let check = |states: &[(u8, u64, u64)], expected: &str| {
