@@ -36,6 +36,11 @@ impl TrustedProxies {
         self.networks.contain(address)
     }
 
+    /// Whether nobody is trusted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.networks.0.is_empty()
+    }
+
     /// Walks the header's hops from the right, nearest first, and stops at the first that is not trusted, cannot be read,
     /// or is one too many. `peer` has to be trusted already.
     pub(crate) fn client_behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {

@@ -214,7 +214,10 @@ pub fn client_address(request: &HttpRequest) -> IpAddr {
             let proxies = &connection.server.config.trusted_proxies;
             proxies.client_behind(peer_address(connection.peer), request.headers())
         }
-        Some(connection) => peer_address(connection.peer),
+        Some(connection) => {
+            connection.server.notice_proxy(request.headers());
+            peer_address(connection.peer)
+        }
         None => peer_address(request.peer_addr()),
     }
 }

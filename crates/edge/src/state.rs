@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
+use actix_http::header::{HeaderMap, HeaderName};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -14,6 +15,10 @@ use crate::config::Deadlines;
 use crate::connection::{Connection, Drain, Order};
 use crate::statistics::{Closed, Statistics};
 use crate::{Config, DrainKind};
+
+/// What proxies tell the client's address in.
+static PROXY_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("forwarded")];
 
 /// What all connections of a server share.
 pub(crate) struct ServerState {
@@ -26,6 +31,8 @@ pub(crate) struct ServerState {
     addresses: RefCell<HashMap<IpAddr, usize>>,
     /// Connections that are being told that there is no room.
     refusing: Cell<usize>,
+    /// Whether to look out for a proxy that nobody has been told to trust.
+    looks_for_proxy: Cell<bool>,
     /// Told when the last connection has gone.
     emptied: Notify,
 }
@@ -42,6 +49,7 @@ pub(crate) enum Full {
 impl ServerState {
     pub(crate) fn new(config: Config, statistics: Statistics) -> Rc<Self> {
         Rc::new(Self {
+            looks_for_proxy: Cell::new(config.trusted_proxies.is_empty()),
             deadlines: Deadlines::new(&config),
             config,
             statistics,
@@ -94,6 +102,18 @@ impl ServerState {
         connections.push(Rc::clone(&connection));
         self.statistics.set_connections(connections.len());
         Ok(Registration(connection))
+    }
+
+    /// Warns, once, when a peer sends what proxies send and none is trusted: then all clients behind it look like one.
+    pub(crate) fn notice_proxy(&self, headers: &HeaderMap) {
+        if self.looks_for_proxy.get() && PROXY_HEADERS.iter().any(|name| headers.contains_key(name)) {
+            self.looks_for_proxy.set(false);
+            tracing::warn!(
+                code = "proxy-untrusted",
+                "A peer names another client's address and is not believed. If it is your proxy, all clients behind it count as \
+                 one: name it in http.trusted_proxies"
+            );
+        }
     }
 
     fn close_longest_idle(&self) -> Result<(), Full> {
