@@ -8,6 +8,7 @@ mod link;
 mod serve;
 mod settings;
 mod signals;
+mod surroundings;
 mod verbs;
 
 use std::process::ExitCode;

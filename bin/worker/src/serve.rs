@@ -8,7 +8,7 @@ use cache::Caches;
 use cluster::{Host, Member, Membership};
 use config::Settings;
 use edge::{Listener, Phase, Report, Server, Statistics};
-use rate_limit::{Limiter, LoginGuard};
+use rate_limit::{Limiter, LoginGuard, Share};
 use redis_store::{RedisStore, Role};
 use store::{Schema, Store};
 use supervise::worker_side::Inherited;
@@ -21,6 +21,7 @@ use crate::exit::Failure;
 use crate::link::{Governed, Link};
 use crate::settings;
 use crate::signals::Signals;
+use crate::surroundings;
 
 /// How many may wait for the metrics of all workers at a time.
 const METRICS_QUESTIONS: usize = 16;
@@ -51,6 +52,10 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     let mut followers = Followers::default();
     followers.add("signals", signals.follow(phase.clone()));
     followers.add("other hosts", divided.clone().follow());
+    // One of the workers is enough to say it.
+    if inherited.worker_id == 0 {
+        followers.add("the eviction policy of Redis", surroundings::watch_eviction(settings::redis(settings)?.0));
+    }
     let metrics = match &link {
         Some(link) => {
             // Before it is ready, so that not even one that hangs in its first second is overlooked.
@@ -109,7 +114,8 @@ async fn build(
         Err(error) => tracing::warn!(%error, "Database does not answer, serving what is cached"),
     }
     let keys = auth::Keys::load_or_create(&settings.auth.token_key_file).map_err(Failure::configuration)?;
-    let limits = settings::rate_limit(settings, inherited, keys.derive_key("rate-limit identities"));
+    let share = Share { index: inherited.worker_id, workers: inherited.workers };
+    let limits = settings::rate_limit(settings, share, keys.derive_key(settings::IDENTITIES));
     let limiter = Limiter::new(&limits, &redis, registry).map_err(Failure::configuration)?;
     let login = LoginGuard::new(settings::login(&limits), &redis, registry);
     let own = Member { host: Host::of_this_process(), worker: inherited.worker_id };

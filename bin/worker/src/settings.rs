@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use config::{AccessLog, Assignment, LogFormat, Settings, Sources};
 use edge::{Networks, TrustedProxies};
+use rate_limit::Share;
 use rate_limit::headers::Form;
 use redis_store::Url;
-use supervise::worker_side::Inherited;
 use telemetry::{Format, LogConfig};
 
 use crate::arguments::SettingsArguments;
@@ -18,6 +18,9 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
 /// Connections to the database per worker: reads are cached, so few queries run at once.
 const DATABASE_CONNECTIONS: u32 = 2;
+
+/// What the key is for that identities are hashed with: whoever looks them up derives the same.
+pub(crate) const IDENTITIES: &str = "rate-limit identities";
 
 /// The settings that the supervisor handed over, else those that this process finds for itself.
 pub(crate) fn load(arguments: &SettingsArguments) -> Result<Settings, Failure> {
@@ -93,7 +96,7 @@ pub(crate) fn cache(settings: &Settings, workers: u32) -> cache::Config {
     }
 }
 
-pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 16]) -> rate_limit::Config {
+pub(crate) fn rate_limit(settings: &Settings, share: Share, key: [u8; 16]) -> rate_limit::Config {
     let limits = &settings.rate_limit;
     let policies = if limits.enabled { limits.policies.iter().map(policy).collect() } else { Vec::new() };
     rate_limit::Config {
@@ -103,7 +106,7 @@ pub(crate) fn rate_limit(settings: &Settings, inherited: &Inherited, key: [u8; 1
         ipv6_prefix: limits.ipv6_prefix as u8,
         shadow: limits.shadow,
         policies,
-        share: rate_limit::Share { index: inherited.worker_id, workers: inherited.workers },
+        share,
     }
 }
 
@@ -124,9 +127,9 @@ fn policy(policy: &config::Policy) -> rate_limit::Policy {
         },
         algorithm: algorithm(policy),
         limit: policy.limit.into(),
-        window: policy.window,
+        window: policy.window(),
         cost: policy.cost,
-        tiers: Vec::new(),
+        tiers: policy.tiers.iter().map(|(name, limit)| (name.to_owned(), tier(limit))).collect(),
         count: match policy.count {
             config::Count::All => rate_limit::Count::All,
             config::Count::Success => rate_limit::Count::Success,
@@ -142,6 +145,13 @@ fn policy(policy: &config::Policy) -> rate_limit::Policy {
             config::Lease::Auto => rate_limit::Lease::Auto,
         },
         shadow: policy.shadow,
+    }
+}
+
+fn tier(tier: config::Tier) -> rate_limit::Tier {
+    match tier {
+        config::Tier::Limit(limit) => rate_limit::Tier::Limit(limit.into()),
+        config::Tier::Unlimited => rate_limit::Tier::Unlimited,
     }
 }
 
@@ -188,4 +198,42 @@ pub(crate) fn limits(settings: &Settings) -> Result<api::LimitSettings, Failure>
         allow: networks(&limits.allow)?,
         deny: networks(&limits.deny)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use auth::Role;
+    use config::{FileChoice, Sources, TIER_NAMES};
+
+    use super::*;
+
+    #[test]
+    fn every_role_can_be_a_tier_and_nothing_else_can() {
+        let roles = [Role::Admin, Role::Vendor, Role::Retailer].map(Role::name);
+        assert_eq!(roles, TIER_NAMES);
+    }
+
+    #[test]
+    fn every_policy_of_the_template_is_one_that_the_limiter_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bellwether.toml");
+        let template = config::template();
+        let (_, policies) = template.split_once("[[rate_limit.policy]]").unwrap();
+        let (policies, _) = policies.split_once("\n[cache]").unwrap();
+        let switched_on: Vec<_> = policies.lines().map(switched_on).collect();
+        std::fs::write(&path, format!("[[rate_limit.policy]]{}", switched_on.join("\n"))).unwrap();
+        let loaded = config::load(&Sources { file: FileChoice::Named(path), ..Sources::default() }).unwrap();
+        let limits = rate_limit(&loaded.settings, Share { index: 0, workers: 1 }, [0; 16]);
+        assert_eq!(limits.policies.len(), 8);
+        let everything = &limits.policies[1];
+        let tiers = [("admin", rate_limit::Tier::Unlimited), ("vendor", rate_limit::Tier::Limit(5_000))];
+        assert_eq!(everything.tiers, tiers.map(|(name, tier)| (name.to_owned(), tier)));
+        rate_limit::Policies::new(&limits).unwrap();
+    }
+
+    /// Takes the `# ` away from a table's head or key.
+    fn switched_on(line: &str) -> &str {
+        let Some(rest) = line.strip_prefix("# ") else { return line };
+        if rest.contains(" = ") || rest.starts_with("[[") { rest } else { line }
+    }
 }

@@ -19,7 +19,7 @@ mod values;
 
 pub use inherited::{SETTINGS_FD, from_inherited};
 pub use load::{Loaded, Origin, Shown, load};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, Warning};
 pub use schema::json_schema;
 pub use settings::*;
 pub use sources::{Assignment, FileChoice, Sources};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::document::Document;
 use crate::keys::{KEYS, Key, key};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Problem, Problems, Warning};
 use crate::setting::{Fault, Faults, Setting};
 use crate::settings::{Settings, default_database, default_token_key};
 use crate::sources::{Assignment, FileChoice, Sources};
@@ -21,7 +21,7 @@ pub struct Loaded {
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
     /// What is allowed and yet probably not meant.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     origins: BTreeMap<&'static str, Origin>,
 }
 

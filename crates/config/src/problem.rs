@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, for people to read.
+//! What is wrong with a configuration or probably not meant, for people to read.
 
 use std::fmt;
 
@@ -18,6 +18,15 @@ pub struct Problem {
     /// What may have been meant.
     pub suggestion: Option<String>,
     pub(crate) excerpt: Option<Excerpt>,
+}
+
+/// What is valid and yet probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Names the kind of warning. Programs may rely on it.
+    pub code: &'static str,
+    /// What may come of it, without passwords.
+    pub message: String,
 }
 
 /// The line that a problem is in, and which part of it to underline.
@@ -46,6 +55,12 @@ impl Problem {
     /// A problem with a place as a whole.
     pub(crate) fn with(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), message: message.into(), suggestion: None, excerpt: None }
+    }
+}
+
+impl Warning {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 }
 
@@ -80,6 +95,12 @@ impl fmt::Display for Problem {
             (None, Some(suggestion)) => write!(formatter, "; {suggestion}"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} [{}]", self.message, self.code)
     }
 }
 

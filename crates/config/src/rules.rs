@@ -1,17 +1,14 @@
 //! What must hold beyond the form of each value, and what deserves a warning.
 
+mod doubtful;
+
 use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use crate::keys::KEYS;
-use crate::load::{Layering, Origin};
+pub(crate) use self::doubtful::warnings;
+use crate::load::Layering;
 use crate::settings::Settings;
 use crate::values::RateLimitHeaders;
-
-/// Workers report every second; what is silent for less than two reports may be well.
-const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Workers are told in milliseconds that fit into 31 bits.
 const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 24 * 3_600);
@@ -84,39 +81,4 @@ fn has_duplicates(settings: &Settings) -> bool {
     let named = settings.supervisor.listen.iter().map(ToString::to_string);
     let named: Vec<_> = named.filter(|address| !address.ends_with(":0")).collect();
     named.iter().collect::<HashSet<_>>().len() < named.len()
-}
-
-/// What is valid and yet probably not meant.
-pub(crate) fn warnings(layering: &Layering, file: Option<&Path>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut settings = layering.settings.clone();
-    if settings.http.trusted_proxies.iter().any(crate::Network::is_everything) {
-        warnings.push("`http.trusted_proxies` trusts everybody: any client can pretend to be another".to_owned());
-    }
-    if settings.supervisor.hang_timeout < SHORTEST_PATIENCE {
-        warnings.push(
-            "`supervisor.hang_timeout` is below 2s and workers report every second: healthy ones may be killed"
-                .to_owned(),
-        );
-    }
-    let holds_password = |key: &&crate::keys::Key| {
-        let is_in_file = matches!(layering.origin(key.path), Some(Origin::File { .. }));
-        is_in_file && (key.slot)(&mut settings).holds_password()
-    };
-    let with_password: Vec<_> = KEYS.iter().filter(holds_password).map(|key| key.path).collect();
-    if let Some(path) = file
-        && !with_password.is_empty()
-        && is_readable_by_others(path)
-    {
-        warnings.push(format!(
-            "`{}` holds a password and every user of this machine may read {}: chmod 600 it, or give the URL in a file of its own",
-            with_password.join("`, `"),
-            path.display()
-        ));
-    }
-    warnings
-}
-
-fn is_readable_by_others(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }

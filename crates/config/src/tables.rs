@@ -10,7 +10,10 @@ use serde_json::json;
 use toml::Spanned;
 use toml::de::DeValue;
 
-pub use self::policy::{Algorithm, Count, KeyPart, Lease, Method, OnOutage, PathGlob, Policy, PolicyKey, PolicyName};
+pub use self::policy::{
+    Algorithm, Count, KeyPart, Lease, Method, OnOutage, PathGlob, Policy, PolicyKey, PolicyName, TIER_NAMES, Tier,
+    Tiers,
+};
 pub use self::process::{Process, ProcessName, Word};
 use crate::setting::{Fault, Faults, Setting, described};
 

@@ -22,14 +22,16 @@ const PROCESSES: &str = "
 # count = 2                           # mailer-0 and mailer-1, each with its number in PROCESS_ID
 ";
 
+/// A marketplace's limits, the narrow ones first.
 const POLICIES: &str = "
-# One limit per table; all that match a request apply to it.
+# One limit per table; all that match a request apply to it. These are a marketplace's: those that are switched off are
+# for pages that it may have; take the `# ` away from all lines of a table.
 [[rate_limit.policy]]
 name = \"catalogue\"                  # appears in headers
-paths = [\"/api/v1/products/**\"]     # globs, /x/** matches /x too; all by default
+paths = [\"/api/v1/products/**\"]     # globs, /x/** matches /x too; all by default, [] for where code names it only
 methods = [\"GET\", \"HEAD\"]           # all by default
 key = \"address\"                     # whose requests are counted together: those of one client address
-algorithm = \"fixed_window\"          # aligned windows, begun at a time of each client's own
+algorithm = \"fixed_window\"          # windows of this length, begun at a time of each client's own
 limit = 500
 window = \"15m\"
 on_outage = \"local\"                 # Redis away: the limit is divided among the workers
@@ -38,6 +40,55 @@ on_outage = \"local\"                 # Redis away: the limit is divided among t
 name = \"everything\"
 limit = 1000
 window = \"1h\"
+# tiers = { vendor = 5000, admin = \"unlimited\" }   # other limits for some roles
+
+# [[rate_limit.policy]]
+# name = \"login\"
+# paths = [\"/api/v1/login\"]
+# methods = [\"POST\"]
+# limit = 5
+# window = \"15m\"
+# count = \"failure\"                   # who knows the password is not counted
+# on_outage = \"closed\"                # rather nobody than everybody
+
+# [[rate_limit.policy]]
+# name = \"one-time-code\"
+# paths = [\"/api/v1/one-time-code\"]
+# methods = [\"POST\"]
+# limit = 3
+# window = \"10m\"
+# on_outage = \"closed\"
+
+# [[rate_limit.policy]]
+# name = \"password-reset\"
+# paths = [\"/api/v1/password-reset\"]
+# methods = [\"POST\"]
+# limit = 3
+# window = \"1h\"
+# on_outage = \"closed\"
+
+# [[rate_limit.policy]]
+# name = \"uploads\"
+# paths = [\"/api/v1/uploads/**\"]
+# methods = [\"POST\", \"PUT\"]
+# key = { first = [\"user\", \"address\"] }   # the user, if there is one
+# limit = 50
+# window = \"1h\"
+
+# [[rate_limit.policy]]
+# name = \"search\"
+# paths = [\"/api/v1/search/**\"]
+# algorithm = \"gcra\"                  # a bucket that is refilled evenly
+# limit = 100
+# burst = 20
+# window = \"1m\"
+
+# [[rate_limit.policy]]
+# name = \"administration\"
+# paths = [\"/api/v1/admin/**\"]
+# key = \"user\"
+# limit = 20
+# window = \"1m\"
 ";
 
 /// The text of the template. It is itself a valid configuration: the defaults, with two policies as examples.

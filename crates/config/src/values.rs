@@ -15,6 +15,7 @@ pub(crate) use address::parse_host;
 pub use choice::{AccessLog, LogFormat, RateLimitHeaders};
 pub(crate) use choice::{choices, name_in, one_of};
 pub use cron::CronExpression;
+pub use duration::parse_duration;
 pub use network::Network;
 pub use size::ByteSize;
 pub(crate) use url::masked;

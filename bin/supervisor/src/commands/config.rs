@@ -43,9 +43,10 @@ fn check(global: &Global, format: &Json, output: &Output) -> Result<Exit, Failur
 
 fn check_document(checked: &Result<Loaded, Problems>) -> Value {
     let problem = |problem: &config::Problem| json!({ "place": problem.place, "message": problem.message, "suggestion": problem.suggestion });
+    let warning = |warning: &config::Warning| json!({ "code": warning.code, "message": warning.message });
     let (file, warnings, problems) = match checked {
-        Ok(loaded) => (loaded.file.clone(), loaded.warnings.clone(), Vec::new()),
-        Err(problems) => (None, Vec::new(), problems.iter().map(problem).collect()),
+        Ok(loaded) => (loaded.file.clone(), loaded.warnings.iter().map(warning).collect(), Vec::new()),
+        Err(problems) => (None, Vec::<Value>::new(), problems.iter().map(problem).collect()),
     };
     json!({
         "schema": "bellwether.config-check/v1",

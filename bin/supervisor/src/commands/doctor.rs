@@ -10,8 +10,7 @@ mod machine;
 mod state_directory;
 mod worker;
 
-use config::{Assignment, Loaded, Origin, Settings};
-use supervise::status::Status;
+use config::{Assignment, Loaded, Settings};
 
 use self::check::{Check, Severity};
 use super::up::redis;
@@ -39,7 +38,7 @@ fn examine(global: &Global) -> Result<Vec<Check>, Failure> {
     let mut sources = settings::sources(global);
     let mut loaded = config::load(&sources)?;
     let (running, of_fleet) = fleet::examine(&control_socket(global, &loaded.settings));
-    if let Some(url) = running.as_ref().and_then(|status| private_redis(&loaded, status)) {
+    if let Some(url) = running.as_ref().and_then(|status| redis::of_running(&loaded, status)) {
         sources.defaults.push(Assignment::new("redis.url", url, "up"));
         loaded = config::load(&sources)?;
     }
@@ -53,14 +52,6 @@ fn examine(global: &Global) -> Result<Vec<Check>, Failure> {
     Ok(checks)
 }
 
-/// The Redis that a running `up` has brought along, unless another one is named.
-fn private_redis(loaded: &Loaded, running: &Status) -> Option<String> {
-    let state_dir = std::path::absolute(&loaded.settings.supervisor.state_dir).ok()?;
-    let is_running = running.processes.iter().any(|process| process.name == redis::NAME);
-    let is_meant = loaded.origin("redis.url") == Origin::Default && redis::socket(&state_dir).exists();
-    (is_running && is_meant).then(|| redis::url(&state_dir))
-}
-
 /// It is valid, or this command would not have come so far.
 fn configuration(loaded: &Loaded) -> Vec<Check> {
     let first = match &loaded.file {
@@ -71,7 +62,7 @@ fn configuration(loaded: &Loaded) -> Vec<Check> {
             Some("supervisor config init"),
         ),
     };
-    let warning = |warning: &String| {
+    let warning = |warning: &config::Warning| {
         Check::warning("configuration.warning", warning, "supervisor config show --origin tells where it comes from")
     };
     let mut checks = vec![first];

@@ -2,6 +2,7 @@
 
 mod key;
 mod table;
+mod tiers;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use serde_json::json;
 
 pub use self::key::PolicyKey;
+pub use self::tiers::{TIER_NAMES, Tier, Tiers};
+use crate::inherited::as_json;
 use crate::setting::{Kind, Scalar};
-use crate::tables::{NAME_PATTERN, is_name};
+use crate::tables::{self, NAME_PATTERN, is_name};
 use crate::values::{choices, name_in, one_of};
 
 /// One named limit.
@@ -18,7 +21,7 @@ use crate::values::{choices, name_in, one_of};
 pub struct Policy {
     /// Appears in headers and metrics; unique.
     pub name: PolicyName,
-    /// Which paths it applies to; one that matches is enough.
+    /// Which paths it applies to; one that matches is enough. Empty means none: it applies only where code names it.
     pub paths: Vec<PathGlob>,
     /// Which methods it applies to; empty means all.
     pub methods: Vec<Method>,
@@ -26,16 +29,18 @@ pub struct Policy {
     pub key: PolicyKey,
     /// How they are counted.
     pub algorithm: Algorithm,
-    /// Requests per window, or at the same time; at least 1.
+    /// Requests per window, or at the same time; 0 denies all.
     pub limit: u32,
-    /// The length of a window; at least a second.
-    pub window: Duration,
+    /// From 1 ms to 366 days; absent only for those at the same time, see [`Policy::window`].
+    pub window: Option<Duration>,
     /// Requests at once, for a bucket and for pacing; as many as the limit, or one for pacing, if it is not given.
     pub burst: Option<u32>,
     /// How long pacing holds a request up at most.
     pub max_delay: Option<Duration>,
     /// What a request counts for; at least 1.
     pub cost: u32,
+    /// Other limits for some tiers.
+    pub tiers: Tiers,
     /// Which answers count.
     pub count: Count,
     /// Whether a worker may take requests ahead.
@@ -147,6 +152,21 @@ impl Method {
 impl fmt::Display for PolicyName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// How long a worker that has vanished keeps its units, where the policy does not say.
+const CONCURRENCY_WINDOW: Duration = Duration::from_secs(5);
+
+impl Policy {
+    /// The length of a window; for units at the same time how long a worker that has vanished keeps them.
+    pub fn window(&self) -> Duration {
+        self.window.unwrap_or(CONCURRENCY_WINDOW)
+    }
+
+    /// The policy with all its defaults, in the words of a configuration file. What it does not have is absent.
+    pub fn to_json(&self) -> serde_json::Value {
+        as_json(tables::value(std::slice::from_ref(self)))[0].take()
     }
 }
 

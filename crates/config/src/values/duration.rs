@@ -9,6 +9,11 @@ use crate::setting::{Kind, Scalar};
 /// Units from the longest to the shortest, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// A duration as it is written in a configuration: `30s`, `300ms`, `1h30m`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    <Duration as Scalar>::parse(text)
+}
+
 impl Scalar for Duration {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a duration such as \"30s\", \"300ms\" or \"1h30m\"";

@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use config::{Loaded, Origin};
 use supervise::AuxiliaryProcess;
+use supervise::status::Status;
 
 use crate::exit::{Exit, Failure};
 
@@ -30,6 +32,14 @@ pub(crate) fn url(state_dir: &Path) -> String {
 /// Where it and its socket live.
 pub(crate) fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("redis")
+}
+
+/// The URL of the Redis that a running `up` has brought along, unless another one is named.
+pub(crate) fn of_running(loaded: &Loaded, running: &Status) -> Option<String> {
+    let state_dir = std::path::absolute(&loaded.settings.supervisor.state_dir).ok()?;
+    let is_running = running.processes.iter().any(|process| process.name == NAME);
+    let is_meant = loaded.origin("redis.url") == Origin::Default && socket(&state_dir).exists();
+    (is_running && is_meant).then(|| url(&state_dir))
 }
 
 /// The process to supervise; an error with the line to type when there is no Redis on this machine.
