@@ -12,6 +12,7 @@ mod first_run;
 mod layering;
 mod lifecycle;
 mod limits;
+mod limits_by_hand;
 mod metrics;
 mod outage;
 mod programs;

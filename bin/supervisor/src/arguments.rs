@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what `--help` says about it.
 
+mod limits;
 mod parse;
 
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::{Assignment, ListenAddress, Workers};
 
+pub(crate) use self::limits::{Limits, Whom};
 use crate::exit;
 
 const TEMPLATE: &str = "\
@@ -20,7 +22,7 @@ const TEMPLATE: &str = "\
 const COMMANDS: &str = "\
 Run:     up, start, stop
 Look:    status (ls, list, ps), describe, logs, top (monit), ping
-Change:  reload, scale, restart, upgrade
+Change:  reload, scale, restart, upgrade, limits
 Set up:  config, db, token, doctor, service, healthcheck, completions, man
 `--help` tells what each one does.";
 
@@ -40,6 +42,7 @@ Change:
   scale        run more or fewer workers
   restart      replace one worker, or all
   upgrade      replace the supervisor's own program in place
+  limits       what is left for a client; reset, block, unblock
 Set up:
   config       check, show, init, schema
   db           migrate, status, rollback, seed
@@ -215,6 +218,16 @@ Examples:
   supervisor db seed small --if-empty"
     )]
     Db(Db),
+    /// Look at limits, and reset, block or unblock a client, in the running cluster
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  supervisor limits ls                                  the policies
+  supervisor limits show address:192.0.2.1              what is left for a client
+  supervisor limits block address:192.0.2.1 --for 10m"
+    )]
+    Limits(Limits),
     /// Print a bearer token for the API
     #[command(after_help = "\
 Examples:

@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Failur
         Command::Ping(json) => ping::run(global, json, output),
         Command::Config(command) => config::run(global, command, output),
         Command::Db(command) => worker::db(global, command, output),
+        Command::Limits(command) => worker::limits(global, command, output),
         Command::Token(token) => worker::token(global, token, output),
     }
 }

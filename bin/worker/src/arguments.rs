@@ -1,5 +1,7 @@
 //! The worker's command line. People use it through `supervisor`; it is spelt out here so that `--help` teaches.
 
+mod limits;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use auth::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::SeedSize;
 use uuid::Uuid;
+
+pub(crate) use self::limits::{LimitsCommand, Whom};
 
 /// The process that serves, and the verbs that need its database or keys.
 #[derive(Debug, Parser)]
@@ -51,6 +55,9 @@ pub(crate) enum Command {
     /// Looks after the database
     #[command(subcommand)]
     Db(DatabaseCommand),
+    /// Looks at limits and changes them by hand
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Looks whether Redis and the database are as they should be
     Doctor {
         /// One JSON document on stdout

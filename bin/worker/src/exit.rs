@@ -26,6 +26,10 @@ impl Failure {
         Self { code: CONFIGURATION, message: message.to_string() }
     }
 
+    pub(crate) fn failed(message: impl ToString) -> Self {
+        Self { code: FAILED, message: message.to_string() }
+    }
+
     pub(crate) fn usage(message: impl ToString) -> Self {
         Self { code: USAGE, message: message.to_string() }
     }

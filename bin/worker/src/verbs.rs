@@ -1,6 +1,7 @@
 //! The verbs: one thing done, then the end.
 
 mod doctor;
+pub(crate) mod limits;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
@@ -32,6 +33,13 @@ pub(crate) fn run(command: Command, settings: &Settings) -> anyhow::Result<u8> {
         Command::Db(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("cannot start a runtime")?.block_on(database(command, settings))
+        }
+        Command::Limits(command) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("cannot start a runtime")?;
+            let done = runtime.block_on(limits::run(command, settings));
+            runtime.shutdown_background();
+            done.map(|()| 0)
         }
         Command::Doctor { json } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use redis_store::{Error, Event};
+use redis_store::{Error, Event, Reply, Script};
 
 use crate::{
     decision::PolicyState,
     flusher::Shared,
     identity::Identity,
     limiter::Limiter,
-    metrics::{Call, Script},
+    metrics::{Call, Script as Called},
     policies::PolicySet,
     request::Request,
     script::{Answer, Control},
@@ -42,6 +42,32 @@ impl Limiter {
         Ok(states)
     }
 
+    /// The policies under which a request is blocked, by number, and for how long still.
+    pub async fn blocked(&self, request: &Request) -> Result<Vec<(u8, Duration)>, Error> {
+        let shared = self.shared();
+        let script = Script::new(include_str!("scripts/blocked.lua"));
+        let expected = Error::Unexpected { expected: "a time for each counter" };
+        let mut blocked = Vec::new();
+        for request in request.by_lane() {
+            let keys = shared.calls.keys(request.parts.iter());
+            let times = shared.store.run(&script, &keys, &[]).await?.into_array()?;
+            if times.len() != request.parts.len() {
+                return Err(expected);
+            }
+            for (part, time) in request.parts.iter().zip(times) {
+                let milliseconds = match time {
+                    Reply::Integer(time) => u64::try_from(time).unwrap_or(0),
+                    _ => return Err(expected),
+                };
+                if milliseconds > 0 {
+                    let policy = shared.policies.rule(part.rule).policy;
+                    blocked.push((policy, Duration::from_millis(milliseconds)));
+                }
+            }
+        }
+        Ok(blocked)
+    }
+
     /// Forgets what has been counted, and ends a block.
     pub async fn reset(&self, request: &Request) -> Result<(), Error> {
         self.change(request, Control::Reset).await
@@ -68,7 +94,7 @@ impl Limiter {
         for request in request.by_lane() {
             let (script, keys, arguments) = shared.calls.control(&request, control);
             let reply = shared.store.run(script, &keys, &arguments).await;
-            shared.metrics.called(Script::Control, Call::from(&reply));
+            shared.metrics.called(Called::Control, Call::from(&reply));
             reply?;
         }
         for part in &request.parts {

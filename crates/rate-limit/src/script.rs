@@ -123,7 +123,7 @@ impl Calls {
     }
 
     /// The keys of `parts`, cut from one allocation.
-    fn keys<'a>(&self, parts: impl Iterator<Item = &'a Part>) -> Vec<Bytes> {
+    pub(crate) fn keys<'a>(&self, parts: impl Iterator<Item = &'a Part>) -> Vec<Bytes> {
         let (mut text, mut ends) = (Vec::with_capacity(1024), Vec::with_capacity(16));
         for part in parts {
             text.extend_from_slice(self.lanes[part.identity.lane()].as_bytes());

@@ -62,6 +62,7 @@ fn a_mistyped_command_or_flag_is_wrong_usage_with_a_suggestion() {
         ("supervisor start --listen 8080", ErrorKind::ValueValidation, "an address such as"),
         ("supervisor up --set a", ErrorKind::ValueValidation, "KEY=VALUE"),
         ("supervisor token --role vendor", ErrorKind::MissingRequiredArgument, "--vendor"),
+        ("supervisor limits block address:192.0.2.1", ErrorKind::MissingRequiredArgument, "--for"),
         ("supervisor status -q -v", ErrorKind::ArgumentConflict, "--verbose"),
         ("supervisor", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, "Usage"),
     ];
@@ -91,6 +92,11 @@ fn the_documented_spellings_are_understood() {
         "supervisor token --role vendor --vendor 019384b9-5a00-7595-a52f-8b1b7c7a2966",
         "supervisor db seed large --if-empty",
         "supervisor db status --json",
+        "supervisor limits ls --json",
+        "supervisor limits show --json user:a",
+        "supervisor limits reset address:192.0.2.1 --policy a --policy b",
+        "supervisor limits block address:192.0.2.1 --for 10m",
+        "supervisor limits unblock api_key:-",
     ];
     for line in lines {
         if let Err(error) = parse(line) {

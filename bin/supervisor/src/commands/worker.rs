@@ -1,9 +1,13 @@
-//! `supervisor db` and `supervisor token`: the worker's executable does them, with the settings as they are resolved here.
+//! `supervisor db`, `supervisor limits` and `supervisor token`: the worker's executable does them, with the settings as they are resolved here.
 
-use crate::arguments::{Db, Global, Token, WorkerBin, name_of};
+use config::{Assignment, Loaded};
+use supervise::control::Client;
+
+use super::up::redis;
+use crate::arguments::{Db, Global, Limits, Token, Whom, WorkerBin, name_of};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::settings;
+use crate::settings::{self, control_socket};
 use crate::worker::Worker;
 
 pub(crate) fn db(global: &Global, command: &Db, output: &Output) -> Result<Exit, Failure> {
@@ -30,9 +34,40 @@ pub(crate) fn token(global: &Global, token: &Token, output: &Output) -> Result<E
     become_worker(global, &token.worker, &arguments, output)
 }
 
+pub(crate) fn limits(global: &Global, command: &Limits, output: &Output) -> Result<Exit, Failure> {
+    let (verb, whom, option) = match command {
+        Limits::Ls { json, worker } => {
+            let json = json.json.then_some("--json");
+            let arguments: Vec<_> = ["limits", "ls"].into_iter().chain(json).collect();
+            return become_worker(global, worker, &arguments, output);
+        }
+        Limits::Show { whom, json } => ("show", whom, if json.json { vec!["--json"] } else { Vec::new() }),
+        Limits::Reset(whom) => ("reset", whom, Vec::new()),
+        Limits::Block { whom, duration } => ("block", whom, vec!["--for", duration]),
+        Limits::Unblock(whom) => ("unblock", whom, Vec::new()),
+    };
+    let Whom { key, policies, worker } = whom;
+    let policies = policies.iter().flat_map(|name| ["--policy", name]);
+    let arguments: Vec<_> = ["limits", verb].into_iter().chain(option).chain(policies).chain(["--", key]).collect();
+    let mut sources = settings::sources(global);
+    // The counters are in the Redis of whatever runs here, which `up` may have brought along.
+    if let Some(url) = private_redis(global, &config::load(&sources)?) {
+        sources.defaults.push(Assignment::new("redis.url", url, "up"));
+    }
+    become_worker_with(&settings::load(&sources, output)?, worker, &arguments)
+}
+
+fn private_redis(global: &Global, loaded: &Loaded) -> Option<String> {
+    let status = Client::connect(&control_socket(global, &loaded.settings)).ok()?.status().ok()?;
+    redis::of_running(loaded, &status)
+}
+
 fn become_worker(global: &Global, worker: &WorkerBin, arguments: &[&str], output: &Output) -> Result<Exit, Failure> {
-    let loaded = settings::load(&settings::sources(global), output)?;
-    settings::prepare_state(&loaded)?;
+    become_worker_with(&settings::load(&settings::sources(global), output)?, worker, arguments)
+}
+
+fn become_worker_with(loaded: &Loaded, worker: &WorkerBin, arguments: &[&str]) -> Result<Exit, Failure> {
+    settings::prepare_state(loaded)?;
     let worker = Worker::new(worker.worker_bin.as_deref(), &loaded.settings)?;
     Err(worker.exec(arguments))
 }

@@ -214,6 +214,8 @@ async fn a_block_and_its_end_reach_every_worker_at_once() {
     assert!(decision.retry_after().is_some_and(|wait| wait > Duration::from_secs(500)), "{decision:?}");
     let peeked = other.peek(&request).await.unwrap();
     assert!(peeked.iter().all(|state| state.violated && state.remaining == 0));
+    let blocked = other.blocked(&request).await.unwrap();
+    assert!(!blocked.is_empty() && blocked.iter().all(|(_, left)| *left > Duration::from_secs(500)), "{blocked:?}");
     // The best of a few: a machine that is busy with other things delays the news.
     let mut best = Duration::MAX;
     for _ in 0..5 {
@@ -226,6 +228,7 @@ async fn a_block_and_its_end_reach_every_worker_at_once() {
     }
     assert!(best < Duration::from_millis(500), "denials end by themselves only after a second: {best:?}");
     assert_eq!(passed(&other, client(1), 9).await, 4, "whoever was blocked begins afresh");
+    assert!(one.blocked(&request).await.unwrap().is_empty(), "used up is not blocked");
     one.reset(&request).await.unwrap();
     assert_eq!(one.peek(&request).await.unwrap()[0].remaining, 5);
     assert_eq!(passed(&one, client(1), 9).await, 5);
