@@ -63,6 +63,49 @@ fn a_client_is_shown_blocked_let_in_again_and_forgotten_by_hand() {
 }
 
 #[test]
+fn applications_are_found_by_a_key_from_a_file_and_anybody_by_the_hash_in_the_log() {
+    let policy = format!("{POLICY}key = \"api_key\"\n").replace("limit = 100", "limit = 1");
+    let cluster = Cluster::builder().workers(1).configuration(&policy).start();
+    let request = from("203.0.113.7").header("x-api-key", "s3cret");
+    assert_eq!(cluster.send(&request).status, 200);
+    assert_eq!(cluster.send(&request).status, 429);
+    let file = cluster.state_dir().with_file_name("key.txt");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let key = format!("api_key:@{}", file.display());
+    let told = stdout(&limits(&cluster, &["show", &key]));
+    assert!(told.contains("test    1      0 "), "{told}");
+    let told = stdout(&limits(&cluster, &["reset", &key]));
+    assert_eq!(told, "api_key begins afresh under test\n");
+    eventually(NEWS, || cluster.send(&request).status == 200);
+
+    stdout(&limits(&cluster, &["block", &key, "--for", "10m"]));
+    let is_hash = |word: &&str| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hash = eventually(NEWS, || {
+        assert_eq!(cluster.send(&request).status, 429);
+        let output = cluster.output();
+        output.split(|letter: char| !letter.is_ascii_alphanumeric()).find(is_hash).map(str::to_owned)
+    });
+    stdout(&limits(&cluster, &["unblock", &hash]));
+    eventually(NEWS, || cluster.send(&request).status == 200);
+}
+
+#[test]
+fn a_tier_has_its_own_limit_and_a_policy_without_paths_applies_nowhere() {
+    let policies = format!(
+        "{POLICY}tiers = {{ admin = \"unlimited\" }}\n\
+         [[rate_limit.policy]]\nname = \"by-name\"\npaths = []\nlimit = 0\nwindow = \"1h\"\n"
+    );
+    let cluster = Cluster::builder().workers(1).configuration(&policies.replace("limit = 100", "limit = 1")).start();
+    assert!(cluster.output().contains("[rate-limit/limit-zero]"), "a start warns of a limit of nothing");
+    let bearer = format!("Bearer {}", cluster.token());
+    let admin = from("203.0.113.7").header("authorization", &bearer);
+    let statuses: Vec<u16> = (0..3).map(|_| cluster.send(&admin).status).collect();
+    assert_eq!(statuses, [200, 200, 200]);
+    let statuses: Vec<u16> = (0..3).map(|_| cluster.send(&from("203.0.113.7")).status).collect();
+    assert_eq!(statuses, [200, 429, 429]);
+}
+
+#[test]
 fn the_policies_are_listed_without_redis_and_everything_else_says_that_it_is_away() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bellwether.toml");
