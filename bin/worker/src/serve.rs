@@ -54,7 +54,8 @@ pub(crate) async fn serve(settings: &Settings, mut inherited: Inherited) -> anyh
     followers.add("other hosts", divided.clone().follow());
     // One of the workers is enough to say it.
     if inherited.worker_id == 0 {
-        followers.add("the eviction policy of Redis", surroundings::watch_eviction(settings::redis(settings)?.0));
+        let (state_redis, _) = settings::redis(settings)?;
+        followers.add("the state of Redis", surroundings::look_at_redis(state_redis, limiter.clone()));
     }
     let metrics = match &link {
         Some(link) => {

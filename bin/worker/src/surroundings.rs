@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
+use rate_limit::Limiter;
 use redis_store::Config;
 
 /// A Redis that cannot be asked is asked again after this.
 const ASKED_AGAIN: Duration = Duration::from_secs(30);
 
-/// Warns when Redis may throw away what limits and other state are counted in. Ends as soon as Redis has answered.
-pub(crate) async fn watch_eviction(config: Config) -> anyhow::Result<()> {
-    let policy = loop {
-        match redis_store::examine(&config, 0).await {
-            Ok(examination) => break examination.maxmemory_policy,
-            Err(_) => tokio::time::sleep(ASKED_AGAIN).await,
-        }
-    };
+/// Looks at the Redis that state is kept in, and ends as soon as it has answered.
+pub(crate) async fn look_at_redis(config: Config, limiter: Limiter) -> anyhow::Result<()> {
+    let policy = until_answered(async || redis_store::examine(&config, 0).await).await.maxmemory_policy;
     if policy != "noeviction" {
         tracing::warn!(
             code = "redis-evicts",
@@ -22,5 +18,21 @@ pub(crate) async fn watch_eviction(config: Config) -> anyhow::Result<()> {
             "Redis evicts keys when its memory is full: limits and other state vanish then. Set maxmemory-policy to noeviction"
         );
     }
+    if let Some(key) = until_answered(async || limiter.find_immortal().await).await {
+        tracing::warn!(
+            code = "rate-limit/immortal-counter",
+            key,
+            "A counter of a limit has no lifetime: something other than this program wrote it. It gets one when it is counted in next"
+        );
+    }
     Ok(())
+}
+
+async fn until_answered<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(_) => tokio::time::sleep(ASKED_AGAIN).await,
+        }
+    }
 }

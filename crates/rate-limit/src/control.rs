@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_store::{Error, Event, Reply, Script};
+use redis_store::{Bytes, Error, Event, Reply, Script};
 
 use crate::{
     decision::PolicyState,
@@ -15,6 +15,9 @@ use crate::{
     script::{Answer, Control},
     state::queue::{Batch, Group},
 };
+
+/// How much of a server is looked at for counters that would live for ever, 500 keys at a time.
+const PAGES: usize = 100;
 
 impl Limiter {
     /// What is left of each policy, without counting anything.
@@ -81,6 +84,29 @@ impl Limiter {
     /// Ends a block; without one nothing changes.
     pub async fn unblock(&self, request: &Request) -> Result<(), Error> {
         self.change(request, Control::Unblock).await
+    }
+
+    /// The name of a counter that would live for ever, if there is one among the first 50,000 keys of the server, on a cluster of one of
+    /// its servers: none of ours is made so, and one that lost its lifetime gets it back when it is counted in next.
+    pub async fn find_immortal(&self) -> Result<Option<String>, Error> {
+        let shared = self.shared();
+        let script = Script::new(include_str!("scripts/audit.lua"));
+        let mut cursor = Bytes::from_static(b"0");
+        for _ in 0..PAGES {
+            let arguments = [cursor.into(), shared.calls.pattern().into()];
+            let page = shared.store.run(&script, &[], &arguments).await?.into_array()?;
+            let Ok([next, found]) = <[Reply; 2]>::try_from(page) else {
+                return Err(Error::Unexpected { expected: "a cursor and names" });
+            };
+            if let Some(name) = found.into_array()?.into_iter().next() {
+                return Ok(Some(String::from_utf8_lossy(&name.into_bytes()?).into_owned()));
+            }
+            cursor = next.into_bytes()?;
+            if *cursor == *b"0" {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// The policies of `set` for somebody who is known by the hash that logs show: 32 hexadecimal digits.

@@ -67,12 +67,12 @@ impl Shared {
         self.metrics.called(Script::Check, Call::from(&answer));
         match answer {
             Ok(answer) => {
-                let mut violations = Vec::new();
-                let (outcomes, is_holding, has_stepped) = {
+                let (outcomes, violations, is_holding, has_stepped) = {
                     let mut state = self.state();
-                    let outcomes = state.learn(&self.policies, &batch.groups, answer, sent, &mut violations);
+                    let outcomes = state.learn(&self.policies, &batch.groups, answer, sent);
                     state.succeeded(&self.policies, Instant::now());
-                    (outcomes, state.has_to_settle(), state.clock.take_step())
+                    let violations = std::mem::take(&mut state.violations);
+                    (outcomes, violations, state.has_to_settle(), state.clock.take_step())
                 };
                 if has_stepped {
                     self.metrics.clock_stepped();
@@ -163,7 +163,7 @@ impl Shared {
         decision
     }
 
-    fn report(&self, violation: &Violation) {
+    pub(crate) fn report(&self, violation: &Violation) {
         let policy = self.policies.name(violation.policy);
         if let Some(suppressed) = self.metrics.may_log(Instant::now()) {
             let digits = violation.identity.digits();

@@ -191,6 +191,9 @@ impl Limiter {
         let (shared, now) = (&self.inner.shared, Instant::now());
         let mut state = shared.state();
         if let Some(decision) = state.remembered(&shared.policies, request, now) {
+            let violations = std::mem::take(&mut state.violations);
+            drop(state);
+            violations.iter().for_each(|violation| shared.report(violation));
             return Some(decision);
         }
         if shared.store.is_connected() && !state.decides_locally(now) {

@@ -28,6 +28,7 @@ pub(crate) struct Calls {
     suffixes: Vec<String>,
     /// Names this worker's units at the same time.
     holder: Bytes,
+    prefix: String,
     channel: String,
 }
 
@@ -61,8 +62,14 @@ impl Calls {
             lanes: (0..LANES).map(|lane| format!("{prefix}:rl:{{{lane}}}:")).collect(),
             suffixes: policies.rules().iter().map(suffix).collect(),
             holder: Bytes::copy_from_slice(&holder()),
+            prefix: prefix.to_owned(),
             channel: format!("{prefix}:rl:ctl"),
         }
+    }
+
+    /// What the names of all counters look like, as `SCAN` has it.
+    pub(crate) fn pattern(&self) -> String {
+        format!("{}:rl:*", self.prefix)
     }
 
     /// The channel on which changes by hand are told.

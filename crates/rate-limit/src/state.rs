@@ -49,6 +49,8 @@ pub(crate) struct State {
     /// What this worker has admitted, by any rule.
     counters: Counters,
     owed: Owed,
+    /// What is worth a line in the log and has not got it yet.
+    pub(crate) violations: Vec<Violation>,
     breaker: Breaker,
     /// This worker's part of each limit without Redis.
     share: Share,
@@ -93,6 +95,7 @@ impl State {
             denials: Denials::new(),
             counters: Counters::new(),
             owed: Owed::new(),
+            violations: Vec::new(),
             breaker: Breaker::new(BREAKER),
             share,
             local_until: None,
@@ -106,15 +109,18 @@ impl State {
         self.remembered_denial(policies, request, now_us).or_else(|| self.spend(policies, request, now_us))
     }
 
-    fn remembered_denial(&self, policies: &Policies, request: &Request, now_us: u64) -> Option<Decision> {
+    fn remembered_denial(&mut self, policies: &Policies, request: &Request, now_us: u64) -> Option<Decision> {
         let mut states = States::new();
         for part in &request.parts {
             let rule = policies.rule(part.rule);
             let slot = Slot { identity: part.identity, policy: rule.policy };
             let units = rule.units(request.cost);
-            if let Some(denial) = self.denials.find(&slot, units, now_us) {
-                let wait = denial.passes_at_us - now_us;
-                let never = denial.passes_at_us == u64::MAX || rule.never_has(units);
+            if let Some((passes_at_us, is_first)) = self.denials.meet(&slot, units, now_us) {
+                let wait = passes_at_us - now_us;
+                let never = passes_at_us == u64::MAX || rule.never_has(units);
+                if is_first {
+                    self.violations.push(Violation::new(rule, part.identity, (!never).then_some(wait)));
+                }
                 let reset = (!never).then(|| Duration::from_micros(wait));
                 states.push(PolicyState { reset, violated: true, ..PolicyState::new(rule, *part, 0) });
             }
@@ -209,27 +215,19 @@ impl State {
         (decision, units)
     }
 
-    /// Takes Redis's answer about `groups`, which was asked for at `sent`, and tells what is worth a line in the log.
+    /// Takes Redis's answer about `groups`, which was asked for at `sent`.
     pub(crate) fn learn(
         &mut self,
         policies: &Policies,
         groups: &[Group],
         mut answer: Answer,
         sent: Instant,
-        violations: &mut Vec<Violation>,
     ) -> Vec<Outcome> {
         self.clock.set(answer.now_us, sent);
-        groups.iter().map(|group| self.learn_of_group(policies, group, &mut answer, sent, violations)).collect()
+        groups.iter().map(|group| self.learn_of_group(policies, group, &mut answer, sent)).collect()
     }
 
-    fn learn_of_group(
-        &mut self,
-        policies: &Policies,
-        group: &Group,
-        answer: &mut Answer,
-        sent: Instant,
-        violations: &mut Vec<Violation>,
-    ) -> Outcome {
+    fn learn_of_group(&mut self, policies: &Policies, group: &Group, answer: &mut Answer, sent: Instant) -> Outcome {
         let (request, sent_us) = (&group.request, self.clock.monotonic_us(sent));
         let total = answer.next() as u64;
         let admitted = total.min(group.waiting.into()) as u32;
@@ -254,13 +252,13 @@ impl State {
                 outcome.last_delay_us = outcome.last_delay_us.max(wait);
                 outcome.step_us = outcome.step_us.max(rule.spacing_us(units));
             } else if remaining < units && !rule.is_concurrency() && !rule.shadow {
-                let is_first = self.denials.remember(slot, units, sent_us, wait_us);
-                if is_first && admitted < group.waiting {
-                    violations.push(Violation::new(rule, part.identity, wait_us));
+                let is_denied = admitted < group.waiting;
+                if self.denials.remember(slot, units, sent_us, wait_us, is_denied) {
+                    self.violations.push(Violation::new(rule, part.identity, wait_us));
                 }
             }
             if rule.shadow && (left < 0 || total == 0 && remaining < units) {
-                violations.push(Violation::new(rule, part.identity, wait_us));
+                self.violations.push(Violation::new(rule, part.identity, wait_us));
             }
             if rule.is_concurrency()
                 && let Some(&first) = sequences.next()

@@ -232,6 +232,21 @@ async fn every_key_has_a_lifetime_and_one_that_lost_it_gets_it_back() {
 }
 
 #[tokio::test]
+async fn a_counter_that_would_live_for_ever_is_found() {
+    let redis = Redis::start();
+    let (limiter, _) = limiter(patient(vec![policy("p", 5, LONG)]), &redis.unix_url()).await;
+    for number in 0..100 {
+        redis.command(&["SET", &format!("other:{number}"), ""]);
+        check(&limiter, client(number)).await;
+    }
+    assert_eq!(limiter.find_immortal().await, Ok(None));
+    let keys = redis.command(&["KEYS", "*:rl:*"]);
+    let key = keys.lines().nth(70).unwrap();
+    redis.command(&["PERSIST", key]);
+    assert_eq!(limiter.find_immortal().await, Ok(Some(key.to_owned())));
+}
+
+#[tokio::test]
 async fn keys_are_named_as_promised_and_show_no_address() {
     let redis = Redis::start();
     let config = Config { prefix: "bw".to_owned(), ..patient(vec![policy("catalogue", 9, LONG)]) };
