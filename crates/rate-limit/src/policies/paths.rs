@@ -3,6 +3,8 @@
 /// A compiled glob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glob {
+    /// What every path that matches begins with, which rules most globs out at once.
+    prefix: String,
     segments: Vec<Segment>,
 }
 
@@ -26,11 +28,15 @@ impl Glob {
             return Err("a path has no ? and no #");
         }
         let segments = without_last_slash(path).split('/').map(Segment::parse);
-        Ok(Self { segments: segments.collect::<Result<_, _>>()? })
+        let literal = glob.find('*').map_or(glob, |star| &glob[..star]);
+        Ok(Self { prefix: without_last_slash(literal).to_owned(), segments: segments.collect::<Result<_, _>>()? })
     }
 
     /// Whether `path`, which begins with `/` and has no query, matches. A slash at its end makes no difference.
     pub(crate) fn matches(&self, path: &str) -> bool {
+        if !path.starts_with(self.prefix.as_str()) {
+            return false;
+        }
         let path = path.strip_prefix('/').unwrap_or(path);
         matches(&self.segments, without_last_slash(path))
     }
