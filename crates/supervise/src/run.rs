@@ -241,7 +241,7 @@ impl Running<'_> {
         }
         self.last_event = now;
         while let Some(event) = events.pop_front() {
-            for action in self.state.fleet.on(event, Instant::now()) {
+            for action in self.state.fleet.on(event, now) {
                 events.extend(self.act(action));
             }
         }
