@@ -21,7 +21,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long it is remembered.
 const EXPIRY: Duration = Duration::from_secs(5);
 
-/// This worker among all others. It says so until this value is dropped, and is forgotten five seconds later.
+/// This worker among all others. It says so until this value is dropped, and is forgotten about ten seconds later.
 pub struct Membership {
     members: watch::Receiver<Arc<[Member]>>,
     _beating: JoinSet<()>,
