@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// How long a decision may wait for Redis.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(25);
+/// The least that providers hand to one customer.
+pub(crate) const IPV6_PREFIX: u8 = 56;
+
 /// Settings of a limiter.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +25,21 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// This worker's part of each limit while Redis is away, until [`crate::Limiter::divide`] says otherwise.
     pub share: Share,
+}
+
+impl Config {
+    /// For one worker alone, which waits 25 ms for Redis and takes an IPv6 /56 for one client.
+    pub fn new(prefix: &str, key: [u8; 16], policies: Vec<Policy>) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            key,
+            timeout: TIMEOUT,
+            ipv6_prefix: IPV6_PREFIX,
+            shadow: false,
+            policies,
+            share: Share { index: 0, workers: 1 },
+        }
+    }
 }
 
 /// One limit.
@@ -52,6 +72,27 @@ pub struct Policy {
     pub lease: Lease,
     /// Whether it only counts and reports: never denies, and is not announced.
     pub shadow: bool,
+}
+
+impl Policy {
+    /// So many requests of each address in each window, wherever they go.
+    pub fn new(name: &str, limit: u64, window: Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            paths: None,
+            methods: Vec::new(),
+            key: Key::All(vec![KeyPart::Address]),
+            algorithm: Algorithm::FixedWindow,
+            limit,
+            window,
+            cost: 1,
+            tiers: Vec::new(),
+            count: Count::All,
+            on_outage: OnOutage::Local,
+            lease: Lease::Off,
+            shadow: false,
+        }
+    }
 }
 
 /// Whose requests are counted together. What a request does not have is replaced by its address, so that leaving it out is

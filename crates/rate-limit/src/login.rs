@@ -5,7 +5,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use redis_store::{Arg, Bytes, Error as RedisError, RedisStore, Reply, Script};
 use telemetry::{Counter, Registry};
 
-use crate::identity::{Hasher, Identity};
+use crate::{
+    config::{IPV6_PREFIX, TIMEOUT},
+    identity::{Hasher, Identity},
+};
 
 /// How long somebody who has logged in to an account counts as no stranger there, in milliseconds: 30 days.
 pub(crate) const KNOWN_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -35,8 +38,8 @@ impl LoginConfig {
         Self {
             prefix: prefix.to_owned(),
             key,
-            timeout: Duration::from_millis(25),
-            ipv6_prefix: 56,
+            timeout: TIMEOUT,
+            ipv6_prefix: IPV6_PREFIX,
             failures: 5,
             blocks: [1, 5, 15, 60].map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
             forget_after: Duration::from_secs(24 * 3600),

@@ -31,33 +31,11 @@ const LONG: Duration = Duration::from_secs(300 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn policy(name: &str, limit: u64, window: Duration) -> Policy {
-    Policy {
-        name: name.to_owned(),
-        paths: None,
-        methods: Vec::new(),
-        key: Key::All(vec![KeyPart::Address]),
-        algorithm: Algorithm::FixedWindow,
-        limit,
-        window,
-        cost: 1,
-        tiers: Vec::new(),
-        count: Count::All,
-        on_outage: OnOutage::Local,
-        lease: Lease::Off,
-        shadow: false,
-    }
+    Policy::new(name, limit, window)
 }
 
 fn config(policies: Vec<Policy>) -> Config {
-    Config {
-        prefix: unique_prefix(),
-        key: [42; 16],
-        timeout: Duration::from_millis(25),
-        ipv6_prefix: 56,
-        shadow: false,
-        policies,
-        share: Share { index: 0, workers: 1 },
-    }
+    Config::new(&unique_prefix(), [42; 16], policies)
 }
 
 /// Settings for when Redis is there: on a machine that is busy with other things a wait of 25 ms is no proof of an

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use rate_limit::{Algorithm, Config, Count, Key, KeyPart, Lease, Limiter, OnOutage, Policy, Share, Subject};
+use rate_limit::{Algorithm, Config, Lease, Limiter, Policy, Subject};
 use redis_store::{RedisStore, Role, Url};
 use telemetry::Registry;
 use test_support::{Redis, process};
@@ -20,36 +20,14 @@ fn identities() -> u32 {
 }
 
 fn policy(algorithm: Algorithm, lease: Lease) -> Policy {
-    Policy {
-        name: "p".to_owned(),
-        paths: None,
-        methods: Vec::new(),
-        key: Key::All(vec![KeyPart::Address]),
-        algorithm,
-        limit: 1,
-        window: Duration::from_secs(3600),
-        cost: 1,
-        tiers: Vec::new(),
-        count: Count::All,
-        on_outage: OnOutage::Local,
-        lease,
-        shadow: false,
-    }
+    Policy { algorithm, lease, ..Policy::new("p", 1, Duration::from_secs(3600)) }
 }
 
 async fn limiter(redis: &Redis, policies: Vec<Policy>) -> Limiter {
     let url = Url::parse(&redis.unix_url()).unwrap();
     let store = RedisStore::connect(&redis_store::Config { url, command_timeout: Duration::from_secs(5) }, Role::State);
     store.connected().await;
-    let config = Config {
-        prefix: "bw".to_owned(),
-        key: [42; 16],
-        timeout: Duration::from_secs(5),
-        ipv6_prefix: 56,
-        shadow: false,
-        policies,
-        share: Share { index: 0, workers: 1 },
-    };
+    let config = Config { timeout: Duration::from_secs(5), ..Config::new("bw", [42; 16], policies) };
     Limiter::new(&config, &store, &Registry::new()).unwrap()
 }
 

@@ -11,7 +11,7 @@ use actix_web::web::{self, Data, Path};
 use actix_web::{App, Error};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use edge::Phase;
-use rate_limit::{Algorithm, Config, Count, Key, KeyPart, Lease, LoginConfig, OnOutage, Policy, Share, headers::Form};
+use rate_limit::{Config, Count, LoginConfig, OnOutage, Policy, headers::Form};
 use redis_store::{RedisStore, Role, Url};
 use serde_json::Value;
 use telemetry::Registry;
@@ -26,22 +26,9 @@ use crate::{Catalogue, Dependencies};
 const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A limit on what names it.
 fn policy(name: &str, limit: u64) -> Policy {
-    Policy {
-        name: name.to_owned(),
-        paths: Some(Vec::new()),
-        methods: Vec::new(),
-        key: Key::All(vec![KeyPart::Address]),
-        algorithm: Algorithm::FixedWindow,
-        limit,
-        window: HOUR,
-        cost: 1,
-        tiers: Vec::new(),
-        count: Count::All,
-        on_outage: OnOutage::Local,
-        lease: Lease::Off,
-        shadow: false,
-    }
+    Policy { paths: Some(Vec::new()), ..Policy::new(name, limit, HOUR) }
 }
 
 /// Everything a worker has, with `policies`.
@@ -50,15 +37,7 @@ async fn state(policies: Vec<Policy>, redis: &Redis) -> AppState {
     let url = Url::parse(&redis.unix_url()).unwrap();
     let settings = redis_store::Config { url, command_timeout: Duration::from_secs(5) };
     let redis = RedisStore::connect(&settings, Role::State);
-    let limits = Config {
-        prefix: unique_prefix(),
-        key: [7; 16],
-        timeout: Duration::from_secs(5),
-        ipv6_prefix: 56,
-        shadow: false,
-        policies,
-        share: Share { index: 0, workers: 1 },
-    };
+    let limits = Config { timeout: Duration::from_secs(5), ..Config::new(&unique_prefix(), [7; 16], policies) };
     let limiter = Limiter::new(&limits, &redis, &registry).unwrap();
     let login = LoginConfig { timeout: Duration::from_secs(1), ..LoginConfig::new(&limits.prefix, limits.key) };
     let login = LoginGuard::new(login, &redis, &registry);

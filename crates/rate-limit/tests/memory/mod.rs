@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use rate_limit::{
-    Algorithm, Config, Count, Key, KeyPart, Lease, Limiter, OnOutage, Policy, Request, Share, Source, Subject,
-};
+use rate_limit::{Config, Lease, Limiter, Policy, Request, Source, Subject};
 use redis_store::{RedisStore, Role, Url};
 use telemetry::Registry;
 use test_support::Redis;
@@ -53,28 +51,7 @@ impl Worker {
 }
 
 fn config() -> Config {
-    let policy = |name: &str, limit, lease| Policy {
-        name: name.to_owned(),
-        paths: None,
-        methods: Vec::new(),
-        key: Key::All(vec![KeyPart::Address]),
-        algorithm: Algorithm::FixedWindow,
-        limit,
-        window: Duration::from_secs(24 * 3600),
-        cost: 1,
-        tiers: Vec::new(),
-        count: Count::All,
-        on_outage: OnOutage::Local,
-        lease,
-        shadow: false,
-    };
-    Config {
-        prefix: "bw".to_owned(),
-        key: [42; 16],
-        timeout: Duration::from_secs(5),
-        ipv6_prefix: 56,
-        shadow: false,
-        policies: vec![policy(DENIED, 1, Lease::Off), policy(GRANTED, 1_000_000_000, Lease::Auto)],
-        share: Share { index: 0, workers: 1 },
-    }
+    let policy = |name, limit, lease| Policy { lease, ..Policy::new(name, limit, Duration::from_secs(24 * 3600)) };
+    let policies = vec![policy(DENIED, 1, Lease::Off), policy(GRANTED, 1_000_000_000, Lease::Auto)];
+    Config { timeout: Duration::from_secs(5), ..Config::new("bw", [42; 16], policies) }
 }
