@@ -99,7 +99,7 @@ async fn admitted(limits: &Limits, request: &ServiceRequest) -> Result<(), HttpR
         return Err(Problem::new(StatusCode::FORBIDDEN).response());
     }
     let set = limits.matching(request.method().as_str(), path, address);
-    if set == PolicySet::default() { Ok(()) } else { limits.admit(request.request(), set).await }
+    if set == PolicySet::default() { Ok(()) } else { limits.admit(request.request(), address, set).await }
 }
 
 fn held<B, R>(body: EitherBody<Holding<B>, R>, standing: Standing) -> EitherBody<Holding<B>, R> {

@@ -88,13 +88,18 @@ impl Limits {
 
     /// Counts the request under each policy of `set`, and waits where a policy paces; or gives the answer that it gets
     /// instead. What concerns the user comes after what does not, which costs less.
-    pub(crate) async fn admit(&self, request: &HttpRequest, set: PolicySet) -> Result<(), HttpResponse> {
+    pub(crate) async fn admit(
+        &self,
+        request: &HttpRequest,
+        address: IpAddr,
+        set: PolicySet,
+    ) -> Result<(), HttpResponse> {
         let policies = self.inner.limiter.policies();
         let standing = Standing::of(request);
         let set = set.without(standing.counted());
         let late = set.and(policies.after_authentication());
-        self.count(request, &standing, set.without(late)).await?;
-        self.count(request, &standing, late).await
+        self.count(request, address, &standing, set.without(late)).await?;
+        self.count(request, address, &standing, late).await
     }
 
     /// Tells the client what is left, and the limiter how it was answered.
@@ -106,13 +111,12 @@ impl Limits {
         status: StatusCode,
     ) {
         standing.conclude(&self.inner.limiter, status.as_u16() < 400);
-        let forms = &self.inner.settings.forms;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         standing.with_asked(|asked| {
-            for form in forms {
+            for form in &self.inner.settings.forms {
                 for (name, value) in headers::fields(self.inner.limiter.policies(), asked, *form, now) {
                     // Names of policies are plain ASCII, which the limiter checked, so it always is a header's value.
-                    if let Ok(value) = HeaderValue::try_from(value) {
+                    if let Ok(value) = HeaderValue::from_maybe_shared(value) {
                         answer.insert(HeaderName::from_static(name), value);
                     }
                 }
@@ -123,12 +127,18 @@ impl Limits {
         }
     }
 
-    async fn count(&self, request: &HttpRequest, standing: &Standing, set: PolicySet) -> Result<(), HttpResponse> {
+    async fn count(
+        &self,
+        request: &HttpRequest,
+        address: IpAddr,
+        standing: &Standing,
+        set: PolicySet,
+    ) -> Result<(), HttpResponse> {
         if set.is_empty() {
             return Ok(());
         }
         let limiter = &self.inner.limiter;
-        let asked = self.resolve(request, set);
+        let asked = self.resolve(request, address, set);
         let decision = limiter.check(&asked).await;
         let (verdict, delay) = (decision.verdict(), decision.delay());
         let refusal = (verdict != Verdict::Allowed).then(|| self.refusal(&decision));
@@ -145,14 +155,15 @@ impl Limits {
         Ok(())
     }
 
-    fn resolve(&self, request: &HttpRequest, set: PolicySet) -> rate_limit::Request {
+    fn resolve(&self, request: &HttpRequest, address: IpAddr, set: PolicySet) -> rate_limit::Request {
         let limiter = &self.inner.limiter;
         let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
-        let route = request.match_pattern();
-        let is_late = !set.and(limiter.policies().after_authentication()).is_empty();
+        let is_any_of = |others: PolicySet| !set.and(others).is_empty();
+        let route = if is_any_of(limiter.policies().by_route()) { request.match_pattern() } else { None };
+        let is_late = is_any_of(limiter.policies().after_authentication());
         let identity = if is_late { authentication::identity(request) } else { None };
         let subject = Subject {
-            address: edge::client_address(request),
+            address,
             user: identity.as_deref().map(|identity| identity.subject.as_str()),
             tier: identity.as_deref().map(|identity| identity.role.name()),
             api_key: request.headers().get(API_KEY).map(HeaderValue::as_bytes),

@@ -2,7 +2,10 @@
 //!
 //! Only names and values: nothing here knows HTTP. Policies in shadow mode are not told of.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     decision::{Decision, PolicyState},
@@ -25,7 +28,7 @@ pub enum Form {
 }
 
 /// A field's name in lower case, and its value.
-pub type Field = (&'static str, String);
+pub type Field = (&'static str, Bytes);
 
 /// The names of all fields of `form`, for `Access-Control-Expose-Headers`.
 pub fn names(form: Form) -> &'static [&'static str] {
@@ -39,63 +42,77 @@ pub fn names(form: Form) -> &'static [&'static str] {
 /// A request and what was decided about it.
 pub type Asked = (Request, Decision);
 
-/// The fields of `form` about all that was `asked` for one answer; none when no policy applies that may be told of. `now` is
+/// The fields of `form` about all that was `asked` for one answer; none when no policy applies that may be told of. `now` gives
 /// the time since the Unix epoch.
-pub fn fields(policies: &Policies, asked: &[Asked], form: Form, now: Duration) -> Vec<Field> {
+pub fn fields(
+    policies: &Policies,
+    asked: &[Asked],
+    form: Form,
+    now: impl FnOnce() -> Duration,
+) -> SmallVec<[Field; 2]> {
     if form == Form::Draft10 {
         let policy = policy_items(policies, asked).map(|value| ("ratelimit-policy", value));
         let left = items_left(policies, asked).map(|value| ("ratelimit", value));
         return policy.into_iter().chain(left).collect();
     }
-    let Some(state) = tightest(asked) else { return Vec::new() };
+    let Some(state) = tightest(asked) else { return SmallVec::new() };
     let (limit, remaining, reset) = (state.limit, state.remaining, state.reset.unwrap_or_default());
     let seconds = whole_seconds(reset);
     match form {
-        Form::Legacy => vec![
-            ("x-ratelimit-limit", limit.to_string()),
-            ("x-ratelimit-remaining", remaining.to_string()),
-            ("x-ratelimit-reset", whole_seconds(now + reset).to_string()),
+        Form::Legacy => smallvec![
+            ("x-ratelimit-limit", digits(limit)),
+            ("x-ratelimit-remaining", digits(remaining)),
+            ("x-ratelimit-reset", digits(whole_seconds(now() + reset))),
         ],
-        Form::Draft6 => vec![
+        Form::Draft6 => smallvec![
             ("ratelimit-policy", quota_items(policies, asked)),
-            ("ratelimit-limit", limit.to_string()),
-            ("ratelimit-remaining", remaining.to_string()),
-            ("ratelimit-reset", seconds.to_string()),
+            ("ratelimit-limit", digits(limit)),
+            ("ratelimit-remaining", digits(remaining)),
+            ("ratelimit-reset", digits(seconds)),
         ],
-        _ => vec![
+        _ => smallvec![
             ("ratelimit-policy", quota_items(policies, asked)),
-            ("ratelimit", format!("limit={limit}, remaining={remaining}, reset={seconds}")),
+            ("ratelimit", format!("limit={limit}, remaining={remaining}, reset={seconds}").into()),
         ],
     }
 }
 
-/// The value of `RateLimit-Policy` in draft -10: quota and window of every policy, and the unit where it is not requests.
-fn policy_items(policies: &Policies, asked: &[Asked]) -> Option<String> {
-    let mut value = String::with_capacity(96);
-    for rule in told(policies, asked) {
-        let name = policies.name(rule.policy);
-        let _ = write!(value, "{}\"{name}\";q={}", separator(&value), rule.limit);
-        if rule.is_concurrency() {
-            value.push_str(";qu=\"concurrent-requests\"");
-        } else {
-            let _ = write!(value, ";w={}", whole_seconds(Duration::from_micros(rule.window_us)).max(1));
-        }
+/// What `RateLimit-Policy` says of one rule in draft -10: quota and window, and the unit where it is not requests.
+pub(crate) fn policy_item(name: &str, rule: &Rule) -> Bytes {
+    let quota = rule.limit;
+    let item = if rule.is_concurrency() {
+        format!("\"{name}\";q={quota};qu=\"concurrent-requests\"")
+    } else {
+        format!("\"{name}\";q={quota};w={}", seconds_of(rule))
+    };
+    item.into()
+}
+
+/// The value of `RateLimit-Policy` in draft -10; `None` when no policy applies.
+fn policy_items(policies: &Policies, asked: &[Asked]) -> Option<Bytes> {
+    let items: SmallVec<[&Bytes; 4]> = told(policies, asked).map(|rule| policies.announcement(rule)).collect();
+    match items.as_slice() {
+        [] => None,
+        [item] => Some((*item).clone()),
+        items => Some(items.iter().map(|item| &item[..]).collect::<Vec<_>>().join(&b", "[..]).into()),
     }
-    (!value.is_empty()).then_some(value)
 }
 
 /// The value of `RateLimit` in draft -10: for each known policy the requests left and the seconds until more are to be had.
 /// `None` when no policy applies.
-fn items_left(policies: &Policies, asked: &[Asked]) -> Option<String> {
-    let mut value = String::with_capacity(96);
+fn items_left(policies: &Policies, asked: &[Asked]) -> Option<Bytes> {
+    let (mut value, mut number) = (Vec::with_capacity(96), itoa::Buffer::new());
     for state in states(asked) {
-        // Writing to a string cannot fail.
-        let _ = write!(value, "{}\"{}\";r={}", separator(&value), policies.name(state.policy), state.remaining);
+        value.extend_from_slice(if value.is_empty() { b"\"" } else { b", \"" });
+        value.extend_from_slice(policies.name(state.policy).as_bytes());
+        value.extend_from_slice(b"\";r=");
+        value.extend_from_slice(number.format(state.remaining).as_bytes());
         if let Some(reset) = state.reset {
-            let _ = write!(value, ";t={}", whole_seconds(reset));
+            value.extend_from_slice(b";t=");
+            value.extend_from_slice(number.format(whole_seconds(reset)).as_bytes());
         }
     }
-    (!value.is_empty()).then_some(value)
+    (!value.is_empty()).then(|| value.into())
 }
 
 /// The value of `Retry-After`: whole seconds, at least 1 and never before the request could pass. `None` when it was let
@@ -110,18 +127,19 @@ pub fn violated<'a>(policies: &'a Policies, decision: &'a Decision) -> impl Iter
 }
 
 /// The policies of -06 and -07, which have no names.
-fn quota_items(policies: &Policies, asked: &[Asked]) -> String {
-    let mut value = String::new();
-    for rule in told(policies, asked).filter(|rule| !rule.is_concurrency()) {
-        let seconds = whole_seconds(Duration::from_micros(rule.window_us)).max(1);
-        let _ = write!(value, "{}{};w={seconds}", separator(&value), rule.limit);
-    }
-    value
+fn quota_items(policies: &Policies, asked: &[Asked]) -> Bytes {
+    let rules = told(policies, asked).map(|rule| policies.rule(rule)).filter(|rule| !rule.is_concurrency());
+    let items: Vec<String> = rules.map(|rule| format!("{};w={}", rule.limit, seconds_of(rule))).collect();
+    items.join(", ").into()
 }
 
-fn told<'a>(policies: &'a Policies, asked: &'a [Asked]) -> impl Iterator<Item = &'a Rule> {
-    let parts = asked.iter().flat_map(|(request, _)| &request.parts);
-    parts.map(|part| policies.rule(part.rule)).filter(|rule| !rule.shadow)
+fn told<'a>(policies: &'a Policies, asked: &'a [Asked]) -> impl Iterator<Item = u16> {
+    let rules = asked.iter().flat_map(|(request, _)| &request.parts).map(|part| part.rule);
+    rules.filter(|rule| !policies.rule(*rule).shadow)
+}
+
+fn seconds_of(rule: &Rule) -> u64 {
+    whole_seconds(Duration::from_micros(rule.window_us)).max(1)
 }
 
 fn states(asked: &[Asked]) -> impl Iterator<Item = &PolicyState> {
@@ -135,8 +153,8 @@ fn tightest(asked: &[Asked]) -> Option<&PolicyState> {
         .min_by(|one, other| other.violated.cmp(&one.violated).then(part_left(one).total_cmp(&part_left(other))))
 }
 
-fn separator(written: &str) -> &'static str {
-    if written.is_empty() { "" } else { ", " }
+fn digits(number: u64) -> Bytes {
+    number.to_string().into()
 }
 
 /// Rounded up: a client that comes back then must not be early.

@@ -2,8 +2,11 @@
 
 mod paths;
 
+use bytes::Bytes;
+
 use crate::{
     config::{Algorithm, Config, Count, Error, Key, KeyPart, Lease, OnOutage, Policy, Tier},
+    headers::policy_item,
     request::{Part, Parts, Request},
     rule::Rule,
     subject::{Identities, Subject},
@@ -71,11 +74,15 @@ pub struct Policies {
     compiled: Vec<Compiled>,
     /// Every policy with the limit of every tier.
     rules: Vec<Rule>,
+    /// What headers say of each rule, in the same order.
+    announcements: Vec<Bytes>,
     /// The keys that policies count by, each once.
     keys: Vec<Key>,
     identities: Identities,
     /// Those that need to know the user.
     after_authentication: PolicySet,
+    /// Those that need to know the route.
+    by_route: PolicySet,
 }
 
 pub(crate) struct Compiled {
@@ -103,9 +110,11 @@ impl Policies {
         let mut policies = Self {
             compiled: Vec::with_capacity(config.policies.len()),
             rules: Vec::new(),
+            announcements: Vec::new(),
             keys: Vec::new(),
             identities: Identities { key: config.key, ipv6_prefix: config.ipv6_prefix },
             after_authentication: PolicySet::default(),
+            by_route: PolicySet::default(),
         };
         for policy in &config.policies {
             if policies.compiled.iter().any(|other| other.name == policy.name) {
@@ -127,6 +136,11 @@ impl Policies {
     /// Those that can be decided only when the user is known: they count by user, or have tiers.
     pub fn after_authentication(&self) -> PolicySet {
         self.after_authentication
+    }
+
+    /// Those that count by route, which costs something to find.
+    pub fn by_route(&self) -> PolicySet {
+        self.by_route
     }
 
     /// The policy of this name, as a set of one.
@@ -196,6 +210,10 @@ impl Policies {
         &self.rules[usize::from(rule)]
     }
 
+    pub(crate) fn announcement(&self, rule: u16) -> &Bytes {
+        &self.announcements[usize::from(rule)]
+    }
+
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -211,6 +229,7 @@ impl Policies {
             let place = u16::try_from(self.rules.len()).map_err(|_| "there are too many tiers")?;
             let mut rule = Rule::compile(number, policy, limit)?;
             rule.shadow |= shadow;
+            self.announcements.push(policy_item(&policy.name, &rule));
             self.rules.push(rule);
             Ok(place)
         };
@@ -229,6 +248,9 @@ impl Policies {
         }
         if policy.key.parts().contains(&KeyPart::User) || !policy.tiers.is_empty() {
             self.after_authentication = self.after_authentication.or([number].into_iter().collect());
+        }
+        if policy.key.parts().contains(&KeyPart::Route) {
+            self.by_route = self.by_route.or([number].into_iter().collect());
         }
         let globs = |paths: &Vec<String>| paths.iter().map(|glob| Glob::parse(glob)).collect::<Result<Vec<_>, _>>();
         self.compiled.push(Compiled {

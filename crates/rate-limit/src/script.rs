@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Buf as _;
 use redis_store::{Arg, Bytes, Reply, Script};
 
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     state::queue::Group,
     state::settlement::Settlement,
 };
+
+/// Bytes of a number in an answer.
+const NUMBER: usize = size_of::<i64>();
 
 /// The scripts, with what is the same in every call.
 pub(crate) struct Calls {
@@ -47,7 +51,8 @@ pub(crate) enum Control {
 pub(crate) struct Answer {
     /// Redis's clock, in microseconds since the Unix epoch.
     pub(crate) now_us: u64,
-    numbers: std::vec::IntoIter<Reply>,
+    /// Numbers of 64 bits.
+    numbers: Bytes,
 }
 
 impl Calls {
@@ -169,22 +174,18 @@ fn holder() -> [u8; 8] {
 impl Answer {
     /// Takes the reply; `None` when it is not of the shape that `groups` ask for.
     pub(crate) fn parse(reply: Reply, groups: &[Group]) -> Option<Self> {
-        let numbers = reply.into_array().ok()?;
+        let numbers = reply.into_bytes().ok()?;
         let expected: usize = groups.iter().map(|group| 1 + 2 * group.request.parts.len()).sum();
-        let are_integers = numbers.iter().all(|number| matches!(number, Reply::Integer(_)));
-        if numbers.len() != 1 + expected || !are_integers {
+        if numbers.len() != NUMBER * (1 + expected) {
             return None;
         }
-        let mut answer = Self { now_us: 0, numbers: numbers.into_iter() };
+        let mut answer = Self { now_us: 0, numbers };
         answer.now_us = u64::try_from(answer.next()).unwrap_or(0);
         Some(answer)
     }
 
     /// The next number: how many were let through, then what is left and how long to wait for each policy of the group.
     pub(crate) fn next(&mut self) -> i64 {
-        match self.numbers.next() {
-            Some(Reply::Integer(number)) => number,
-            _ => 0,
-        }
+        self.numbers.try_get_i64_le().unwrap_or(0)
     }
 }

@@ -66,10 +66,11 @@ where
         Box::pin(async move {
             let limits = request.app_data::<Data<AppState>>().map(|state| state.limits.clone());
             if let Some(limits) = limits {
-                let is_exempt = limits.is_exempt(edge::client_address(request.request()));
+                let address = edge::client_address(request.request());
+                let is_exempt = limits.is_exempt(address);
                 let named = limits.limiter().policies().named(policy).filter(|_| !is_exempt);
                 let set: PolicySet = named.unwrap_or_default();
-                if let Err(refusal) = limits.admit(request.request(), set).await {
+                if let Err(refusal) = limits.admit(request.request(), address, set).await {
                     return Ok(request.into_response(refusal).map_into_right_body());
                 }
             }

@@ -30,9 +30,9 @@ fn asked(policies: &Policies, verdict: Verdict, states: &[(u8, u64, u64)]) -> [A
 
 fn field(policies: &Policies, asked: &[Asked], form: Form, name: &str) -> Option<String> {
     let now = Duration::from_millis(1_790_000_000_500);
-    let fields = fields(policies, asked, form, now);
+    let fields = fields(policies, asked, form, || now);
     assert!(fields.iter().all(|(name, _)| names(form).contains(name)));
-    fields.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+    fields.into_iter().find(|(other, _)| *other == name).map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_policies_are_announced_in_the_syntax_of_draft_10() {
     let asked = asked(&policies, Verdict::Allowed, &[]);
     let header = r#""default";q=100;w=60, "per.day_1-x";q=1000000000000;w=86400, "quick";q=0;w=1"#;
     assert_eq!(field(&policies, &asked, Form::Draft10, "ratelimit-policy").as_deref(), Some(header));
-    assert_eq!(fields(&policies, &[], Form::Draft10, Duration::ZERO), []);
+    assert!(fields(&policies, &[], Form::Draft10, || Duration::ZERO).is_empty());
 }
 
 #[test]

@@ -256,8 +256,9 @@ impl Comparison<'_> {
         }
         let (_, keys, arguments) = self.calls.check(&batch, self.policies);
         let reply = self.run(&SCRIPTS.check, &keys, arguments).await;
+        let numbers = reply.into_bytes().unwrap();
         let numbers: Vec<i64> =
-            reply.into_array().unwrap().into_iter().map(|number| number.into_integer().unwrap()).collect();
+            numbers.chunks_exact(8).map(|number| i64::from_le_bytes(number.try_into().unwrap())).collect();
         let mut place = 1;
         for asked in asked {
             let end = place + 1 + 2 * asked.rules.len();
