@@ -334,22 +334,34 @@ local groups = ARGV[2]
 local spread, at = unpack_numbers('<I4', groups)
 local reply, length, first = { now }, 1, 0
 
--- The short way for most requests, which are under one policy with a fixed window and pass. Otherwise nothing has happened.
-local function pass_alone(waiting, cost, index, seed)
-  local rule, key = rule_of(index), KEYS[first + 1]
-  if rule.algorithm ~= FIXED_WINDOW or rule.shadow == 1 then
-    return false
+-- The short way for most requests, which are under fixed windows only and pass. Otherwise nothing has happened.
+local counted = {}
+local function pass(waiting, cost, policies, index, seed)
+  local start, place = at, length + 1
+  for i = 1, policies do
+    if i > 1 then
+      index, seed, at = unpack_numbers('<I2I4', groups, at)
+    end
+    local rule, key = rule_of(index), KEYS[first + i]
+    local units, left, ends = waiting * rule.cost * cost, nil, nil
+    if rule.algorithm == FIXED_WINDOW and rule.shadow == 0 then
+      left, ends = count_in_window(rule, seed, key, units)
+    end
+    if not left or left < units then
+      if left then
+        call('DECRBY', key, units)
+      end
+      for before = 1, i - 1 do
+        call('DECRBY', KEYS[first + before], counted[before])
+      end
+      at = start
+      return false
+    end
+    counted[i] = units
+    reply[place + 2 * i - 1], reply[place + 2 * i] = left - units, ends
   end
-  local units = waiting * rule.cost * cost
-  local left, ends = count_in_window(rule, seed, key, units)
-  if not left then
-    return false
-  elseif left < units then
-    call('DECRBY', key, units)
-    return false
-  end
-  reply[length + 1], reply[length + 2], reply[length + 3] = waiting, left - units, ends
-  length = length + 3
+  reply[place] = waiting
+  length = place + 2 * policies
   return true
 end
 
@@ -419,7 +431,7 @@ while at <= #groups do
   local waiting, wanted, cost, policies, index, seed
   -- With the first policy, because most have no other.
   waiting, wanted, cost, policies, index, seed, at = unpack_numbers('<I4I4I4I1I2I4', groups, at)
-  if policies > 1 or wanted > 0 or waiting == 0 or not pass_alone(waiting, cost, index, seed) then
+  if wanted > 0 or waiting == 0 or not pass(waiting, cost, policies, index, seed) then
     decide(waiting, wanted, cost, policies, index, seed)
   end
   first = first + policies
