@@ -1,7 +1,7 @@
 //! The product catalogue: reads through the cache, writes that no worker's cache outlives. No HTTP.
 
 use auth::{Identity, Role};
-use cache::{Cache, Caches, Hit, Namespace, Options};
+use cache::{Cache, Caches, Hit, Loaded, Namespace, Options};
 use store::{IdOrSlug, Product, ProductChanges, Store, UpdateOutcome};
 
 use crate::conditional::IfMatch;
@@ -9,8 +9,6 @@ use crate::document::Document;
 use crate::error::ApiError;
 use crate::listing::ListingQuery;
 
-/// The one key of the namespace that holds the catalogue's version.
-const VERSION: &str = "version";
 /// The list of all categories, which no product write changes.
 const CATEGORIES: &str = "categories";
 
@@ -22,8 +20,6 @@ pub struct Catalogue {
     options: Options,
     products: Cache<Document>,
     lists: Cache<Document>,
-    /// Every product write raises it; lists are kept under it, so one invalidation outdates them all.
-    versions: Cache<i64>,
 }
 
 impl Catalogue {
@@ -35,7 +31,6 @@ impl Catalogue {
             options: caches.options(),
             products: caches.namespace(Namespace { name: "product", schema: 1 }),
             lists: caches.namespace(Namespace { name: "list", schema: 1 }),
-            versions: caches.namespace(Namespace { name: "catalogue", schema: 1 }),
         }
     }
 
@@ -44,8 +39,9 @@ impl Catalogue {
         let load = {
             let (products, key) = (self.store.products(), key.clone());
             move || async move {
-                let product = products.find(&key).await?;
-                product.as_ref().map(Document::of_product).transpose().map_err(damaged)
+                let Some(product) = products.find(&key).await? else { return Ok(Loaded::from(None)) };
+                let document = Document::of_product(&product).map_err(damaged)?;
+                Ok::<_, store::Error>(Loaded { tags: tags_of(&product), ..Some(document).into() })
             }
         };
         Ok(self.products.get_or_load(&key.to_string(), &self.options, load).await?)
@@ -53,15 +49,16 @@ impl Catalogue {
 
     /// One page of products.
     pub(crate) async fn list(&self, query: &ListingQuery) -> Result<Hit<Document>, ApiError> {
-        let version = self.version().await?;
         let load = {
             let (products, query) = (self.store.products(), query.clone());
             move || async move {
                 let page = products.list(query.filter()).await?;
-                Document::of_page(&page, &query).map(Some).map_err(damaged)
+                let document = Document::of_page(&page, &query).map_err(damaged)?;
+                let tag = listing(query.filter().category.as_deref());
+                Ok::<_, store::Error>(Loaded { tags: vec![tag], ..Some(document).into() })
             }
         };
-        Ok(self.lists.get_or_load(&query.cache_key(version), &self.options, load).await?)
+        Ok(self.lists.get_or_load(&query.cache_key(), &self.options, load).await?)
     }
 
     /// All categories.
@@ -103,18 +100,29 @@ impl Catalogue {
         }
     }
 
-    async fn version(&self) -> Result<i64, ApiError> {
-        let store = self.store.clone();
-        let load = move || async move { store.catalogue_version().await.map(Some) };
-        let version = self.versions.get_or_load(VERSION, &self.options, load).await?;
-        version.value.map(|version| *version).ok_or_else(|| ApiError::Internal("the catalogue has no version".into()))
-    }
-
-    /// Once this returns no worker that Redis can reach answers with what was true before.
+    /// Once this returns no worker that Redis can reach answers with what was true before: neither the product itself, under
+    /// its id or its slug, nor any list that shows it or now should.
     async fn forget(&self, product: &Product) {
         let id = self.products.key(&product.id.to_string());
         let slug = self.products.key(&product.slug);
-        self.caches.invalidate(&[id, slug, self.versions.key(VERSION)]).await;
+        let tags = [format!("product:{}", product.id), listing(None), listing(Some(&product.category.slug))];
+        let tags = tags.iter().map(|tag| self.caches.tag(tag));
+        self.caches.invalidate(&[id, slug].into_iter().chain(tags).collect::<Vec<_>>()).await;
+    }
+}
+
+/// What a product's document shows.
+fn tags_of(product: &Product) -> Vec<String> {
+    let Product { id, category, vendor, .. } = product;
+    vec![format!("product:{id}"), format!("category:{}", category.slug), format!("vendor:{}", vendor.id)]
+}
+
+/// The tag of all lists of one category, or of all that are of none: a change of any product may put it on another page of
+/// them.
+fn listing(category: Option<&str>) -> String {
+    match category {
+        Some(slug) => format!("listing:{slug}"),
+        None => "listing".to_owned(),
     }
 }
 

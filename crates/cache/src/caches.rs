@@ -19,6 +19,7 @@ use crate::{
     keys::KeyHash,
     l1::EntryKey,
     shared::Shared,
+    tags,
 };
 
 /// The cache of one worker. Cheap to clone; its tasks end with the last clone of it and of its namespaces' handles.
@@ -38,7 +39,7 @@ pub enum Invalidation {
     Queued,
 }
 
-/// A key together with its namespace, for invalidating across namespaces in one call.
+/// A key together with its namespace, or a tag, for invalidating many things in one call.
 #[derive(Debug, Clone)]
 pub struct CacheKey(pub(crate) EntryKey);
 
@@ -64,6 +65,12 @@ impl Caches {
         Cache { caches: self.clone(), namespace: state, value: PhantomData }
     }
 
+    /// A tag, for [`Caches::invalidate`]: then all entries that carry it are outdated, in every namespace, at a cost that
+    /// does not depend on how many there are. See [`Loaded::tags`](crate::Loaded::tags).
+    pub fn tag(&self, tag: &str) -> CacheKey {
+        CacheKey(EntryKey::new(tags::NAMESPACE_ID, tag))
+    }
+
     /// Another budget for L1 from now on, when more or fewer workers divide the host's.
     pub fn set_l1_bytes(&self, l1_bytes: u64) {
         self.shared.l1.set_budget(l1_bytes);
@@ -77,7 +84,8 @@ impl Caches {
     /// Makes sure that nobody is answered with what these keys held before this call. Call it **after** the change is
     /// committed: a value loaded from then on is new, one loaded before is refused.
     ///
-    /// This worker forgets the keys at the first poll; other workers are told by Redis, usually within a millisecond.
+    /// This worker forgets the keys at the first poll, and what carries a tag before this returns; other workers are told
+    /// by Redis, usually within a millisecond.
     /// Dropping the future after its first poll does not stop the invalidation.
     pub async fn invalidate(&self, keys: &[CacheKey]) -> Invalidation {
         let keys: Vec<EntryKey> = keys.iter().map(|key| key.0.clone()).collect();
@@ -113,7 +121,7 @@ async fn invalidate(shared: &Shared, keys: &[EntryKey]) -> Invalidation {
             for key in keys {
                 // Queued first: from then on nobody reads this key from Redis, and what was read there until now goes.
                 shared.pending.push(key.clone(), KeyHash::of(&key.key));
-                shared.forget(key);
+                shared.outdate(key);
             }
             Invalidation::Queued
         }

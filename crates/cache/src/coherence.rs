@@ -30,11 +30,6 @@ pub(crate) async fn subscribe(shared: Arc<Shared>) {
     loop {
         let channels: Vec<String> =
             namespaces.borrow_and_update().iter().map(|namespace| namespace.channel.clone()).collect();
-        if channels.is_empty() {
-            // The sender lives as long as `shared`.
-            let _ = namespaces.changed().await;
-            continue;
-        }
         let mut subscription = shared.l2.store().subscribe(channels);
         shared.is_subscribed.store(false, Ordering::Relaxed);
         loop {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use crate::{error::LoadError, hit::Source, keys::KeyHash, l1::EntryKey};
+use crate::{error::LoadError, hit::Source, keys::KeyHash, l1::EntryKey, tags::TagStamp};
 
 /// A value without its type; the namespace knows it. `None`: the row is known to be absent.
 pub(crate) type Untyped = Option<Arc<dyn Any + Send + Sync>>;
@@ -29,6 +29,7 @@ pub(crate) struct Landed {
     pub(crate) source: Source,
     pub(crate) shared: bool,
     pub(crate) expires_ms: u64,
+    pub(crate) tags: Option<Arc<[TagStamp]>>,
 }
 
 /// One load.

@@ -10,7 +10,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use crate::{flight::Untyped, lane::Stamp};
+use crate::{flight::Untyped, lane::Stamp, tags::TagStamp};
 
 /// What an entry costs beside its key and value: the store's own records, reference counts, the allocator's rounding.
 /// Measured with values of 700 bytes.
@@ -67,6 +67,8 @@ pub(crate) struct Entry {
     pub(crate) value: Untyped,
     pub(crate) expires_ms: u64,
     pub(crate) stamp: Stamp,
+    /// None is `None`.
+    pub(crate) tags: Option<Arc<[TagStamp]>>,
     pub(crate) trust: Trust,
     /// Length of the encoded value.
     pub(crate) value_bytes: u32,
@@ -77,7 +79,8 @@ struct ByBytes;
 
 impl Weighter<EntryKey, Entry> for ByBytes {
     fn weight(&self, key: &EntryKey, entry: &Entry) -> u64 {
-        OVERHEAD_BYTES + key.key.len() as u64 + u64::from(entry.value_bytes)
+        let tags = entry.tags.as_deref().map_or(0, size_of_val);
+        OVERHEAD_BYTES + key.key.len() as u64 + tags as u64 + u64::from(entry.value_bytes)
     }
 }
 
@@ -137,6 +140,7 @@ mod tests {
             value: Some(Arc::new(7_u32)),
             expires_ms: 0,
             stamp: Stamp { sequence, generation: 0 },
+            tags: None,
             trust: Trust::Coordinated,
             value_bytes,
         }

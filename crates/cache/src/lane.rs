@@ -33,6 +33,25 @@ impl Stamp {
     }
 }
 
+/// How far a lane had been applied at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    position: Option<Position>,
+    generation: u64,
+}
+
+impl Mark {
+    /// For entries in Redis. A lane of which nothing is known is in no epoch, so that nobody believes the entry.
+    pub(crate) fn position(self) -> Position {
+        self.position.unwrap_or(Position { epoch: 0, sequence: 0 })
+    }
+
+    /// For entries in memory.
+    pub(crate) fn stamp(self) -> Stamp {
+        Stamp { sequence: self.position().sequence, generation: self.generation }
+    }
+}
+
 /// The state of one lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -45,6 +64,8 @@ pub(crate) struct Lane {
     confirmed_ms: AtomicU64,
     /// The highest number that the subscription brought.
     delivered: AtomicU64,
+    /// The floors tell of every invalidation after this number.
+    known_from: AtomicU64,
 }
 
 impl Lane {
@@ -56,6 +77,7 @@ impl Lane {
             epoch: AtomicU64::new(0),
             confirmed_ms: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            known_from: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -64,6 +86,23 @@ impl Lane {
         // The generation first: should the lane be dropped in between, the stamp is already worthless.
         let generation = self.generation.load(Ordering::Acquire);
         Stamp { sequence: self.floor(hash).load(Ordering::Acquire), generation }
+    }
+
+    /// How far the lane has been applied. To be taken before a load begins.
+    pub(crate) fn mark(&self) -> Mark {
+        // The generation first, as for a stamp.
+        let generation = self.generation.load(Ordering::Acquire);
+        Mark { position: self.position(), generation }
+    }
+
+    /// Whether the floors tell of every invalidation after `position`.
+    pub(crate) fn covers(&self, position: Position) -> bool {
+        self.epoch() == Some(position.epoch) && position.sequence >= self.known_from.load(Ordering::Acquire)
+    }
+
+    /// Makes everything read so far worthless: something was invalidated that has no number yet.
+    pub(crate) fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether no invalidation applied so far makes an entry with this stamp old.
@@ -143,6 +182,7 @@ impl Lane {
 
     /// Makes every entry and every read in flight of this lane worthless.
     fn drop_memory(&self, receiver: &Receiver) {
+        self.known_from.store(u64::MAX, Ordering::Release);
         // Twice: a read that takes its stamp while the floors change gets a generation that is already over.
         self.generation.fetch_add(1, Ordering::AcqRel);
         for floor in &self.floors {
@@ -151,8 +191,9 @@ impl Lane {
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.delivered.store(0, Ordering::Relaxed);
-        let epoch = receiver.position().map_or(0, |position| position.epoch);
-        self.epoch.store(epoch, Ordering::Release);
+        let position = receiver.position();
+        self.known_from.store(position.map_or(u64::MAX, |position| position.sequence), Ordering::Release);
+        self.epoch.store(position.map_or(0, |position| position.epoch), Ordering::Release);
     }
 
     fn floor(&self, hash: KeyHash) -> &AtomicU64 {

@@ -19,9 +19,10 @@ mod metrics;
 mod pending;
 mod receiver;
 mod shared;
+mod tags;
 
 pub use cache::Cache;
 pub use caches::{CacheKey, Caches, Invalidation};
 pub use config::{Config, Namespace, Options};
 pub use error::LoadError;
-pub use hit::{Hit, Source};
+pub use hit::{Hit, Loaded, Source};

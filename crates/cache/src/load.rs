@@ -14,6 +14,7 @@ use crate::{
     l2::{Grant, LaneAddress, LeaseRequest, Leased},
     lane::{Lane, Stamp},
     shared::{NamespaceState, Shared},
+    tags::{Marks, Tag, TagStamp},
 };
 
 /// The lease outlives the loader by this much, so that a slow fill still finds it.
@@ -23,9 +24,13 @@ const FIRST_POLL: Duration = Duration::from_millis(50);
 const LAST_POLL: Duration = Duration::from_millis(250);
 
 /// What a loader brought, without its type.
-pub(crate) struct Loaded {
+pub(crate) struct Encoded {
     pub(crate) value: Untyped,
     pub(crate) payload: Payload,
+    pub(crate) tags: Vec<String>,
+    pub(crate) ttl: Option<Duration>,
+    /// How long the loader took.
+    pub(crate) took: Duration,
 }
 
 /// How a loaded value can be stored.
@@ -39,18 +44,24 @@ pub(crate) enum Payload {
 }
 
 /// A loader, not started yet.
-pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Loaded, LoadError>> + Send>>;
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Result<Encoded, LoadError>> + Send>>;
 
 /// How a value is to be had.
 enum Route {
     /// It is in Redis.
     Found(Box<Arrival>),
     /// We are the one loader among all workers.
-    Leased(Grant, Stamp),
+    Leased(Grant, Seen),
     /// Redis is away, or does not know of an invalidation yet.
-    Alone(Stamp),
+    Alone(Seen),
     /// Another worker's loader has just failed.
     Failed,
+}
+
+/// What had been applied before a value was read or loaded, and so is reflected in it.
+struct Seen {
+    stamp: Stamp,
+    marks: Marks,
 }
 
 /// A value and how it may be kept.
@@ -74,8 +85,8 @@ impl Load {
     pub(crate) async fn run(self, loading: Loading) {
         let outcome = match self.route().await {
             Route::Found(arrival) => Ok(*arrival),
-            Route::Leased(grant, stamp) => self.load_leased(loading, grant, stamp).await,
-            Route::Alone(stamp) => self.load_alone(loading, stamp).await,
+            Route::Leased(grant, seen) => self.load_leased(loading, grant, seen).await,
+            Route::Alone(seen) => self.load_alone(loading, seen).await,
             Route::Failed => Err(LoadError::FailedElsewhere),
         };
         self.land(outcome);
@@ -83,20 +94,20 @@ impl Load {
 
     async fn route(&self) -> Route {
         let flight = &self.flight;
-        let stamp = self.lane().stamp(flight.hash);
+        let seen = self.seen();
         if !self.shared.l2.is_reachable() || self.shared.pending.contains(&flight.key, flight.hash) {
             self.namespace.metrics.l2_unavailable.inc();
-            return Route::Alone(stamp);
+            return Route::Alone(seen);
         }
         let unreadable = match self.shared.l2.get(self.address(), &flight.key.key).await {
-            Ok(Some(bytes)) => match self.open(&bytes, stamp, Reader::Unsure) {
+            Ok(Some(bytes)) => match self.open(&bytes, &seen, Reader::Unsure) {
                 Ok(arrival) => return Route::Found(Box::new(arrival)),
                 Err(version) => version,
             },
             Ok(None) => 0,
             Err(_) => {
                 self.namespace.metrics.l2_unavailable.inc();
-                return Route::Alone(stamp);
+                return Route::Alone(seen);
             }
         };
         self.namespace.metrics.l2_miss.inc();
@@ -107,7 +118,7 @@ impl Load {
     async fn lease(&self, mut unreadable: u64) -> Route {
         let mut poll = FIRST_POLL;
         loop {
-            let stamp = self.lane().stamp(self.flight.hash);
+            let mut seen = self.seen();
             let request = LeaseRequest {
                 address: self.address(),
                 key: &self.flight.key.key,
@@ -121,12 +132,13 @@ impl Load {
                         self.shared.look_now.notify_one();
                     }
                     self.flight.granted(grant.token);
-                    return Route::Leased(grant, stamp.with_version(grant.token));
+                    seen.stamp = seen.stamp.with_version(grant.token);
+                    return Route::Leased(grant, seen);
                 }
-                Ok(Leased::Present(bytes)) => match self.open(&bytes, stamp, Reader::Told) {
+                Ok(Leased::Present(bytes)) => match self.open(&bytes, &seen, Reader::Told) {
                     Ok(arrival) => return Route::Found(Box::new(arrival)),
                     Err(version) if version != unreadable => unreadable = version,
-                    Err(_) => return Route::Alone(stamp),
+                    Err(_) => return Route::Alone(seen),
                 },
                 // The holder is either done, and wakes us, or dead, and its lease ends.
                 Ok(Leased::Waiting { left }) => {
@@ -137,14 +149,14 @@ impl Load {
                 Ok(Leased::FailedElsewhere) => return Route::Failed,
                 Err(_) => {
                     self.namespace.metrics.l2_unavailable.inc();
-                    return Route::Alone(stamp);
+                    return Route::Alone(seen);
                 }
             }
         }
     }
 
     /// Reads an entry; the error is the version that cannot be used, 0 when the lease script will see that for itself.
-    fn open(&self, bytes: &[u8], stamp: Stamp, reader: Reader) -> Result<Arrival, u64> {
+    fn open(&self, bytes: &[u8], seen: &Seen, reader: Reader) -> Result<Arrival, u64> {
         let metrics = &self.namespace.metrics;
         let envelope = envelope::open(self.namespace.schema, bytes).map_err(|mismatch| {
             metrics.l2_mismatch.inc();
@@ -157,7 +169,11 @@ impl Load {
         if reader == Reader::Unsure && self.lane().epoch() != Some(envelope.head.epoch) {
             return Err(0);
         }
-        let redis_now_us = self.shared.clock.redis_now_us().ok_or(0_u64)?;
+        let shared = &self.shared;
+        let Some(tags) = seen.marks.judge(&shared.tags, &shared.pending, &envelope.tags) else {
+            return Err(envelope.head.version);
+        };
+        let redis_now_us = shared.clock.redis_now_us().ok_or(0_u64)?;
         let left = Duration::from_micros(envelope.head.expires_us.saturating_sub(redis_now_us));
         let value = match envelope.payload {
             None => None,
@@ -171,13 +187,13 @@ impl Load {
             None => metrics.l2_negative.inc(),
         }
         Ok(Arrival {
-            landed: self.landed(value, Source::L2, true, jitter(self.options.l1_ttl).min(left)),
-            kept: Some((stamp.with_version(envelope.head.version), Trust::Coordinated)),
+            landed: Landed { tags, ..self.landed(value, Source::L2, true, jitter(self.options.l1_ttl).min(left)) },
+            kept: Some((seen.stamp.with_version(envelope.head.version), Trust::Coordinated)),
             value_bytes: bytes.len(),
         })
     }
 
-    async fn load_leased(&self, loading: Loading, grant: Grant, stamp: Stamp) -> Result<Arrival, LoadError> {
+    async fn load_leased(&self, loading: Loading, grant: Grant, seen: Seen) -> Result<Arrival, LoadError> {
         let l2 = &self.shared.l2;
         let (address, key) = (self.address(), &*self.flight.key.key);
         let loaded = match self.load(loading).await {
@@ -188,36 +204,41 @@ impl Load {
                 return Err(error);
             }
         };
-        let ttl = self.ttl(&loaded.payload);
+        let ttl = jitter(self.ttl(&loaded));
         let value_bytes = loaded.payload.len();
         // A detached load was invalidated here: Redis may not know of it yet, and would take the fill.
-        let entry = match self.seal(&loaded.payload, grant, ttl) {
+        let entry = match self.seal(&loaded, &seen, grant, ttl) {
             Some(entry) if !self.flight.is_detached() => entry,
             _ => {
                 let _ = l2.release(address, key, grant, Duration::ZERO).await;
-                return Ok(self.passed_on(loaded));
+                return Ok(self.passed_on(loaded, &seen));
             }
         };
         match l2.fill(address, key, grant, entry, ttl).await {
-            Ok(true) => Ok(Arrival {
-                landed: self.landed(loaded.value, Source::Loader, true, jitter(self.options.l1_ttl).min(ttl)),
-                kept: Some((stamp, Trust::Coordinated)),
-                value_bytes,
-            }),
+            Ok(true) => {
+                let l1_ttl = jitter(self.options.l1_ttl).min(ttl);
+                let landed = self.landed(loaded.value, Source::Loader, true, l1_ttl);
+                let tags = seen.marks.stamps(&loaded.tags);
+                Ok(Arrival {
+                    landed: Landed { tags, ..landed },
+                    kept: Some((seen.stamp, Trust::Coordinated)),
+                    value_bytes,
+                })
+            }
             Ok(false) => {
                 self.namespace.metrics.rejected_by_lease.inc();
-                Ok(self.passed_on(loaded))
+                Ok(self.passed_on(loaded, &seen))
             }
-            Err(_) => Ok(self.kept_alone(loaded, stamp)),
+            Err(_) => Ok(self.kept_alone(loaded, &seen)),
         }
     }
 
-    async fn load_alone(&self, loading: Loading, stamp: Stamp) -> Result<Arrival, LoadError> {
+    async fn load_alone(&self, loading: Loading, seen: Seen) -> Result<Arrival, LoadError> {
         let loaded = self.load(loading).await?;
-        Ok(self.kept_alone(loaded, stamp))
+        Ok(self.kept_alone(loaded, &seen))
     }
 
-    async fn load(&self, loading: Loading) -> Result<Loaded, LoadError> {
+    async fn load(&self, loading: Loading) -> Result<Encoded, LoadError> {
         let metrics = &self.namespace.metrics;
         let guarded = AssertUnwindSafe(loading).catch_unwind();
         let result = match tokio::time::timeout(self.options.load_timeout, guarded).await {
@@ -226,54 +247,58 @@ impl Load {
             Err(_) => Err(LoadError::TimedOut),
         };
         match &result {
-            Ok(Loaded { value: Some(_), .. }) => metrics.loader_value.inc(),
-            Ok(Loaded { value: None, .. }) => metrics.loader_absent.inc(),
+            Ok(Encoded { value: Some(_), .. }) => metrics.loader_value.inc(),
+            Ok(Encoded { value: None, .. }) => metrics.loader_absent.inc(),
             Err(_) => metrics.loader_error.inc(),
         }
         result
     }
 
     /// Keeps a value that Redis knows nothing of; it is never written there later (trap T10).
-    fn kept_alone(&self, loaded: Loaded, stamp: Stamp) -> Arrival {
+    fn kept_alone(&self, loaded: Encoded, seen: &Seen) -> Arrival {
         if let Payload::Unstorable = loaded.payload {
-            return self.passed_on(loaded);
+            return self.passed_on(loaded, seen);
         }
-        let longest = match loaded.payload {
-            Payload::Absent => self.options.negative_ttl,
-            _ => self.options.ttl.min(self.options.l1_ttl),
-        };
         // Without jitter: a key is to be loaded once per `disconnected_ttl`, not a little more often.
-        let ttl = longest.min(self.shared.config.disconnected_ttl);
+        let ttl = self.ttl(&loaded).min(self.options.l1_ttl).min(self.shared.config.disconnected_ttl);
         Arrival {
             value_bytes: loaded.payload.len(),
-            landed: self.landed(loaded.value, Source::Loader, false, ttl),
-            kept: Some((stamp, Trust::Local)),
+            landed: Landed {
+                tags: seen.marks.stamps(&loaded.tags),
+                ..self.landed(loaded.value, Source::Loader, false, ttl)
+            },
+            kept: Some((seen.stamp, Trust::Local)),
         }
     }
 
     /// Answers those who wait, and keeps nothing.
-    fn passed_on(&self, loaded: Loaded) -> Arrival {
+    fn passed_on(&self, loaded: Encoded, seen: &Seen) -> Arrival {
+        let tags = seen.marks.stamps(&loaded.tags);
         let landed = self.landed(loaded.value, Source::Loader, false, Duration::ZERO);
-        Arrival { landed, kept: None, value_bytes: 0 }
+        Arrival { landed: Landed { tags, ..landed }, kept: None, value_bytes: 0 }
     }
 
     fn landed(&self, value: Untyped, source: Source, shared: bool, ttl: Duration) -> Landed {
         let expires_ms = self.shared.clock.now_ms() + ttl.as_millis() as u64;
-        Landed { value, source, shared, expires_ms }
+        Landed { value, source, shared, expires_ms, tags: None }
     }
 
-    fn seal(&self, payload: &Payload, grant: Grant, ttl: Duration) -> Option<Vec<u8>> {
+    fn seal(&self, loaded: &Encoded, seen: &Seen, grant: Grant, ttl: Duration) -> Option<Vec<u8>> {
         let redis_now_us = self.shared.clock.redis_now_us()?;
-        let head = Head { epoch: grant.epoch, version: grant.token, expires_us: redis_now_us + ttl.as_micros() as u64 };
-        match payload {
-            Payload::Value(bytes) => Some(envelope::seal(self.namespace.schema, &head, Some(bytes))),
-            Payload::Absent => Some(envelope::seal(self.namespace.schema, &head, None)),
-            Payload::Unstorable => None,
-        }
+        let expires_us = redis_now_us + ttl.as_micros() as u64;
+        let load_us = u32::try_from(loaded.took.as_micros()).unwrap_or(u32::MAX);
+        let head = Head { epoch: grant.epoch, version: grant.token, fresh_us: expires_us, expires_us, load_us };
+        let payload = match &loaded.payload {
+            Payload::Value(bytes) => Some(bytes.as_slice()),
+            Payload::Absent => None,
+            Payload::Unstorable => return None,
+        };
+        let tags: Vec<Tag<'_>> = loaded.tags.iter().map(|name| seen.marks.tag(name)).collect();
+        Some(envelope::seal(self.namespace.schema, &head, &tags, payload))
     }
 
-    fn ttl(&self, payload: &Payload) -> Duration {
-        jitter(match payload {
+    fn ttl(&self, loaded: &Encoded) -> Duration {
+        loaded.ttl.unwrap_or(match loaded.payload {
             Payload::Absent => self.options.negative_ttl,
             Payload::Value(_) | Payload::Unstorable => self.options.ttl,
         })
@@ -288,6 +313,7 @@ impl Load {
                     value: arrival.landed.value.clone(),
                     expires_ms: arrival.landed.expires_ms,
                     stamp,
+                    tags: arrival.landed.tags.clone(),
                     trust,
                     value_bytes: arrival.value_bytes as u32,
                 });
@@ -304,11 +330,18 @@ impl Load {
         let Some(entry) = entry.filter(|entry| now_ms < entry.expires_ms) else {
             return;
         };
-        if self.lane().allows(self.flight.hash, entry.stamp) {
+        let is_tag_valid = |tag: &TagStamp| tag.is_valid(&self.shared.tags);
+        let are_tags_valid = entry.tags.as_deref().unwrap_or_default().iter().all(is_tag_valid);
+        if are_tags_valid && self.lane().allows(self.flight.hash, entry.stamp) {
             self.shared.l1.insert(self.flight.key.clone(), entry);
         } else {
             self.namespace.metrics.rejected_by_floor.inc();
         }
+    }
+
+    /// To be called before a value is read or loaded.
+    fn seen(&self) -> Seen {
+        Seen { stamp: self.lane().stamp(self.flight.hash), marks: Marks::of(&self.shared.tags) }
     }
 
     fn lane(&self) -> &Lane {

@@ -21,6 +21,7 @@ use crate::{
     message,
     metrics::{Metrics, NamespaceMetrics},
     pending::Pending,
+    tags,
 };
 
 /// A script must not keep Redis from answering others for long.
@@ -39,6 +40,24 @@ pub(crate) struct NamespaceState {
 }
 
 impl NamespaceState {
+    fn new(
+        id: u32,
+        prefix: &str,
+        registry: &Registry,
+        (name, schema): (&'static str, u32),
+        decode: fn(&[u8]) -> Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            schema,
+            channel: crate::keys::channel(prefix, name),
+            metrics: NamespaceMetrics::new(registry, name),
+            decode,
+            lanes: (0..LANES).map(|lane| (Lane::new(), LaneKeys::new(prefix, name, lane))).collect(),
+        }
+    }
+
     pub(crate) fn lane(&self, number: usize) -> &Lane {
         &self.lanes[number].0
     }
@@ -57,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) flights: Flights,
     pub(crate) pending: Pending,
     pub(crate) metrics: Metrics,
+    /// That of the tags, which is also the first of all.
+    pub(crate) tags: Arc<NamespaceState>,
     /// By id. The subscriber follows it.
     pub(crate) namespaces: watch::Sender<Vec<Arc<NamespaceState>>>,
     /// Asks the watchdog to look at the lanes now.
@@ -70,7 +91,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: Config, store: RedisStore, registry: &Registry) -> Self {
         let clock = Arc::new(Clock::new());
+        // A tag is no value, so there is nothing to decode.
+        let tags =
+            Arc::new(NamespaceState::new(tags::NAMESPACE_ID, &config.prefix, registry, (tags::NAMESPACE, 0), |_| None));
         Self {
+            namespaces: watch::Sender::new(vec![Arc::clone(&tags)]),
+            tags,
             l1: L1::new(config.l1_bytes),
             l2: L2::new(store, Arc::clone(&clock)),
             clock,
@@ -78,7 +104,6 @@ impl Shared {
             flights: Flights::default(),
             pending: Pending::default(),
             metrics: Metrics::new(registry),
-            namespaces: watch::Sender::new(Vec::new()),
             look_now: Notify::new(),
             resubscribe: Notify::new(),
             is_subscribed: AtomicBool::new(false),
@@ -102,15 +127,8 @@ impl Shared {
         let mut added = None;
         self.namespaces.send_modify(|namespaces| {
             assert!(namespaces.iter().all(|other| other.name != name), "the cache namespace {name:?} exists");
-            let namespace = Arc::new(NamespaceState {
-                id: namespaces.len() as u32,
-                name,
-                schema,
-                channel: crate::keys::channel(prefix, name),
-                metrics: NamespaceMetrics::new(registry, name),
-                decode,
-                lanes: (0..LANES).map(|lane| (Lane::new(), LaneKeys::new(prefix, name, lane))).collect(),
-            });
+            let id = namespaces.len() as u32;
+            let namespace = Arc::new(NamespaceState::new(id, prefix, registry, (name, schema), decode));
             added = Some(Arc::clone(&namespace));
             namespaces.push(namespace);
         });
@@ -135,10 +153,21 @@ impl Shared {
         self.l1.remove_older(&key, sequence);
     }
 
-    /// Forgets a key of our own before Redis has numbered its invalidation (trap T6).
+    /// Forgets a key of our own before Redis has numbered its invalidation (trap T6). What carries a tag is not known, so
+    /// for a tag it does nothing.
     pub(crate) fn forget(&self, key: &EntryKey) {
         self.flights.detach(key, u64::MAX);
         self.l1.remove(key);
+    }
+
+    /// Makes an invalidation take effect here that Redis cannot number now: nothing of what was read of this key so far,
+    /// or of any tag in the lane of this one, is answered with any more.
+    pub(crate) fn outdate(&self, key: &EntryKey) {
+        if key.namespace == self.tags.id {
+            self.tags.lane(KeyHash::of(&key.key).lane()).outdate();
+        } else {
+            self.forget(key);
+        }
     }
 
     /// Invalidates in Redis, for everybody, and applies the numbers here without waiting for the echo.

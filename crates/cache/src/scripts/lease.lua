@@ -14,7 +14,7 @@ if not epoch then
 end
 
 local entry = redis.call('GET', KEYS[1])
-if entry and #entry >= 48 and string.sub(entry, 1, 8) == ARGV[1] then
+if entry and #entry >= 60 and string.sub(entry, 1, 8) == ARGV[1] then
   local entry_epoch, version = struct.unpack('<I8I8', entry, 13)
   if entry_epoch == epoch and version ~= tonumber(ARGV[2]) then
     return {0, now, epoch, entry}

@@ -13,3 +13,5 @@ mod invalidation;
 mod proxy;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod tags;
