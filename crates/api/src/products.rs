@@ -97,6 +97,9 @@ fn fresh(document: &Document) -> HttpResponse {
 
 /// RFC 9211. The detail tells which of our levels answered.
 fn cache_status(hit: &Hit<Document>) -> HeaderValue {
+    if hit.stale {
+        return HeaderValue::from_static("bellwether; hit; detail=stale");
+    }
     HeaderValue::from_static(match (hit.source, hit.collapsed, hit.shared) {
         (Source::L1, ..) => "bellwether; hit; detail=l1",
         (Source::L2, ..) => "bellwether; hit; detail=l2",

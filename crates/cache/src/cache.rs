@@ -1,12 +1,6 @@
 //! The typed handle of one namespace.
 
-use std::{
-    any::Any,
-    error::Error,
-    marker::PhantomData,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{any::Any, error::Error, marker::PhantomData, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use telemetry::RequestContext;
@@ -17,10 +11,11 @@ use crate::{
     config::Options,
     envelope::{self, MAX_VALUE_BYTES},
     error::LoadError,
-    flight::{Flight, Joined, Landed, Outcome, Untyped},
-    hit::{Hit, Loaded, Source},
+    flight::{Flight, Joined, Landed, Outcome, Progress, Untyped},
+    freshness::Freshness,
+    hit::{Hit, Loaded},
     keys::KeyHash,
-    l1::{EntryKey, EntryRef, Trust},
+    l1::{Entry, EntryKey, EntryRef, Trust},
     load::{Encoded, Load, Loading, Payload},
     shared::{NamespaceState, Shared},
     tags,
@@ -56,16 +51,21 @@ where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let hash = KeyHash::of(key);
-        let metrics = &self.namespace.metrics;
-        if let Some(hit) = self.in_memory(key, hash) {
-            match hit.value {
-                Some(_) => metrics.l1_hit.inc(),
-                None => metrics.l1_negative.inc(),
-            }
-            return Ok(hit);
-        }
-        metrics.l1_miss.inc();
-        self.join(key, hash, options, || loading(load)).await
+        let now_ms = self.shared().clock.now_ms();
+        let old = match self.in_memory(key, hash, now_ms) {
+            None => None,
+            Some(entry) => match entry.times.at(now_ms, || 1.0 - fastrand::f64()) {
+                Freshness::Spent => None,
+                Freshness::Old => Some(entry.into_landed()),
+                Freshness::Fresh => return Ok(self.hit_in_memory(entry, now_ms)),
+                Freshness::Early => {
+                    self.renew(key, hash, options, entry.version, || loading(load));
+                    return Ok(self.hit_in_memory(entry, now_ms));
+                }
+            },
+        };
+        self.namespace.metrics.l1_miss.inc();
+        self.join(key, hash, options, old, || loading(load)).await
     }
 
     /// Makes sure that nobody is answered with what these keys held before this call; see [`Caches::invalidate`].
@@ -79,11 +79,12 @@ where
         CacheKey(EntryKey::new(self.namespace.id, key))
     }
 
-    fn in_memory(&self, key: &str, hash: KeyHash) -> Option<Hit<V>> {
+    /// The entry in this worker's memory, if no invalidation since has made it invalid and Redis has not been silent for so
+    /// long that one may have been missed. It may be old.
+    fn in_memory(&self, key: &str, hash: KeyHash, now_ms: u64) -> Option<Entry> {
         let shared = self.shared();
         let entry = shared.l1.get(&EntryRef { namespace: self.namespace.id, key })?;
         let lane = self.namespace.lane(hash.lane());
-        let now_ms = shared.clock.now_ms();
         let tags = entry.tags.as_deref().unwrap_or_default();
         let is_trusted = match entry.trust {
             Trust::Local => true,
@@ -93,53 +94,77 @@ where
                 confirmed_ms > 0 && now_ms.saturating_sub(confirmed_ms) <= shared.disconnected_ttl_ms()
             }
         };
-        let left_ms = entry.expires_ms.checked_sub(now_ms).filter(|left| *left > 0)?;
         let is_valid = lane.allows(hash, entry.stamp) && tags.iter().all(|tag| tag.is_valid(&shared.tags));
-        (is_trusted && is_valid).then(|| Hit {
-            value: typed(entry.value),
-            source: Source::L1,
-            collapsed: false,
-            shared: entry.trust == Trust::Coordinated,
-            ttl: Duration::from_millis(left_ms),
-        })
+        (is_trusted && is_valid).then_some(entry)
     }
 
-    /// Waits for the load of `key`, and starts it if nobody has.
+    fn hit_in_memory(&self, entry: Entry, now_ms: u64) -> Hit<V> {
+        match entry.value {
+            Some(_) => self.namespace.metrics.l1_hit.inc(),
+            None => self.namespace.metrics.l1_negative.inc(),
+        }
+        hit(entry.into_landed(), now_ms)
+    }
+
+    /// Loads a value anew before its time is over, unless somebody does already. Nobody waits for it.
+    fn renew(&self, key: &str, hash: KeyHash, options: &Options, version: u64, loading: impl FnOnce() -> Loading) {
+        let shared = self.shared();
+        // Without Redis every worker would do it for itself.
+        if version == 0 || !shared.l2.is_reachable() {
+            return;
+        }
+        let entry_key = EntryKey::new(self.namespace.id, key);
+        let joined = shared.flights.join(entry_key, hash, shared.clock.now_ms(), || None::<()>);
+        if let Ok(Joined::Started(flight, _)) = joined {
+            self.start(flight, options, version, loading());
+        }
+    }
+
+    /// Waits for the load of `key`, and starts it if nobody has. `old` stands in for what cannot be had in time.
     async fn join(
         &self,
         key: &str,
         hash: KeyHash,
         options: &Options,
+        old: Option<Landed>,
         loading: impl FnOnce() -> Loading,
     ) -> Result<Hit<V>, LoadError> {
         let shared = self.shared();
         let entry_key = EntryKey::new(self.namespace.id, key);
+        let mut waiting = Waiting { shared, options, old, soft: Instant::now() + options.soft_timeout };
         let mut has_waited = false;
         loop {
-            let recheck = || self.in_memory(key, hash);
-            let outcome = match shared.flights.join(entry_key.clone(), hash, shared.clock.now_ms(), recheck) {
-                Err(hit) => return Ok(hit),
-                Ok(Joined::Failed(error)) => return Err(error),
-                Ok(Joined::Waiting(outcome)) => outcome,
-                Ok(Joined::Started(flight, outcome)) => {
-                    self.start(flight, options, loading());
-                    return Ok(self.hit(landed(outcome).await?, false));
+            let now_ms = shared.clock.now_ms();
+            let recheck = || {
+                let entry = self.in_memory(key, hash, now_ms)?;
+                (entry.times.at(now_ms, || 1.0) == Freshness::Fresh).then_some(entry)
+            };
+            let (outcome, collapsed) = match shared.flights.join(entry_key.clone(), hash, now_ms, recheck) {
+                Err(entry) => return Ok(self.hit_in_memory(entry, now_ms)),
+                Ok(Joined::Failed(error, old)) => (waiting.make_do(old, error), true),
+                Ok(Joined::Waiting(progress)) => (waiting.outcome(progress).await, true),
+                Ok(Joined::Started(flight, progress)) => {
+                    if let Some(old) = &waiting.old {
+                        flight.offer(old.clone());
+                    }
+                    self.start(flight, options, 0, loading());
+                    let hit = self.answer(waiting.outcome(progress).await?);
+                    return Ok(hit);
                 }
             };
-            let landed = landed(outcome).await?;
+            let landed = outcome?;
             // That load may have begun before a tag was invalidated, and this caller may have come after; the next one begins
             // now.
-            let tags = landed.tags.as_deref().unwrap_or_default();
-            if has_waited || tags.iter().all(|tag| tag.is_valid(&shared.tags)) {
-                return Ok(self.hit(landed, true));
+            if has_waited || shared.are_valid(landed.tags.as_deref()) {
+                return Ok(Hit { collapsed, ..self.answer(landed) });
             }
             has_waited = true;
         }
     }
 
-    fn start(&self, flight: Arc<Flight>, options: &Options, loading: Loading) {
+    fn start(&self, flight: Arc<Flight>, options: &Options, replaces: u64, loading: Loading) {
         let (shared, namespace) = (Arc::clone(self.shared()), Arc::clone(&self.namespace));
-        let load = Load { shared, namespace, flight, options: *options };
+        let load = Load { shared, namespace, flight, options: *options, replaces };
         // What the loader logs belongs to the request that caused it.
         match RequestContext::current() {
             Some(context) => self.caches.spawn(telemetry::in_request(context, load.run(loading))),
@@ -147,15 +172,12 @@ where
         }
     }
 
-    fn hit(&self, landed: Landed, collapsed: bool) -> Hit<V> {
-        let left_ms = landed.expires_ms.saturating_sub(self.shared().clock.now_ms());
-        Hit {
-            value: typed(landed.value),
-            source: landed.source,
-            collapsed,
-            shared: landed.shared,
-            ttl: Duration::from_millis(left_ms),
+    fn answer(&self, landed: Landed) -> Hit<V> {
+        let hit = hit(landed, self.shared().clock.now_ms());
+        if hit.stale {
+            self.namespace.metrics.l1_stale.inc();
         }
+        hit
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -163,11 +185,70 @@ where
     }
 }
 
-/// Waits until a load has ended.
-async fn landed(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match outcome.wait_for(Option::is_some).await {
-        Ok(landed) => landed.clone().unwrap_or(Err(LoadError::Abandoned)),
-        Err(_) => Err(LoadError::Abandoned),
+/// A caller who waits for a load.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    options: &'a Options,
+    /// What it makes do with if it must.
+    old: Option<Landed>,
+    /// When it makes do with that although the load goes on.
+    soft: Instant,
+}
+
+impl Waiting<'_> {
+    /// Waits until the load has ended, or has taken so long that the old value will do.
+    async fn outcome(&mut self, mut progress: watch::Receiver<Progress>) -> Outcome {
+        loop {
+            let (old, outcome) = {
+                let progress = progress.borrow_and_update();
+                (progress.old.clone(), progress.outcome.clone())
+            };
+            match outcome {
+                Some(Ok(landed)) => return Ok(landed),
+                Some(Err(error)) => return self.make_do(old, error),
+                None => self.take(old),
+            }
+            let changed = progress.changed();
+            let window = self.options.stale_while_revalidate;
+            let stand_in = self.old.as_ref().filter(|old| old.times.may_stand_in(self.shared.clock.now_ms(), window));
+            let is_alive = match stand_in {
+                None => changed.await.is_ok(),
+                Some(old) => match tokio::time::timeout_at(self.soft.into(), changed).await {
+                    Ok(changed) => changed.is_ok(),
+                    Err(_) => return Ok(old.clone()),
+                },
+            };
+            if !is_alive {
+                return self.make_do(None, LoadError::Abandoned);
+            }
+        }
+    }
+
+    /// The old value in place of a new one that cannot be loaded.
+    fn make_do(&mut self, old: Option<Landed>, error: LoadError) -> Outcome {
+        self.take(old);
+        let window = self.options.stale_if_error;
+        let now_ms = self.shared.clock.now_ms();
+        let stand_in = self.old.take().filter(|old| old.times.may_stand_in(now_ms, window));
+        stand_in.ok_or(error)
+    }
+
+    /// Takes over an old value that another has found. This caller may have come after an invalidation of one of its tags.
+    fn take(&mut self, old: Option<Landed>) {
+        if self.old.is_none() {
+            self.old = old.filter(|old| self.shared.are_valid(old.tags.as_deref()));
+        }
+    }
+}
+
+fn hit<V: Send + Sync + 'static>(landed: Landed, now_ms: u64) -> Hit<V> {
+    Hit {
+        source: landed.source,
+        collapsed: false,
+        shared: landed.shared,
+        stale: landed.version > 0 && now_ms >= landed.times.fresh_ms,
+        ttl: landed.times.left(now_ms),
+        value: typed(landed.value),
     }
 }
 

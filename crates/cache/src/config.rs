@@ -52,6 +52,15 @@ pub struct Options {
     pub load_timeout: Duration,
     /// How long a failed load answers for the ones that come after it.
     pub error_hold: Duration,
+    /// How long a value that is no longer fresh may stand in for a newer one that takes longer than `soft_timeout`.
+    pub stale_while_revalidate: Duration,
+    /// How long it may stand in for a newer one that cannot be loaded. Redis keeps values for the longer of the two beyond
+    /// their TTL.
+    pub stale_if_error: Duration,
+    /// How long somebody who could be answered with an old value waits for a new one; zero: not at all.
+    pub soft_timeout: Duration,
+    /// In place of `error_hold` where an old value stands in: how long no worker tries again.
+    pub fail_throttle: Duration,
 }
 
 impl Options {
@@ -62,6 +71,15 @@ impl Options {
             negative_ttl: Duration::from_secs(5),
             load_timeout: Duration::from_secs(5),
             error_hold: Duration::from_millis(200),
+            stale_while_revalidate: Duration::from_secs(300),
+            stale_if_error: Duration::from_secs(300),
+            soft_timeout: Duration::from_millis(50),
+            fail_throttle: Duration::from_secs(5),
         }
+    }
+
+    /// How long a value is kept beyond its TTL.
+    pub(crate) fn grace(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
     }
 }

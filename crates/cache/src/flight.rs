@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use crate::{error::LoadError, hit::Source, keys::KeyHash, l1::EntryKey, tags::TagStamp};
+use crate::{error::LoadError, freshness::Times, hit::Source, keys::KeyHash, l1::EntryKey, tags::TagStamp};
 
 /// A value without its type; the namespace knows it. `None`: the row is known to be absent.
 pub(crate) type Untyped = Option<Arc<dyn Any + Send + Sync>>;
@@ -22,14 +22,23 @@ pub(crate) type Untyped = Option<Arc<dyn Any + Send + Sync>>;
 /// What a load ended with.
 pub(crate) type Outcome = Result<Landed, LoadError>;
 
-/// A value that a load brought.
+/// A value that a load brought, or that stands in for one.
 #[derive(Debug, Clone)]
 pub(crate) struct Landed {
     pub(crate) value: Untyped,
     pub(crate) source: Source,
     pub(crate) shared: bool,
-    pub(crate) expires_ms: u64,
+    pub(crate) times: Times,
+    pub(crate) version: u64,
     pub(crate) tags: Option<Arc<[TagStamp]>>,
+}
+
+/// How far a load is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// What stands in while there is nothing newer.
+    pub(crate) old: Option<Landed>,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 /// One load.
@@ -42,7 +51,7 @@ pub(crate) struct Flight {
     detached: AtomicBool,
     /// A load elsewhere has ended, or the lease that is waited for is void.
     pub(crate) wake: Notify,
-    outcome: watch::Sender<Option<Outcome>>,
+    progress: watch::Sender<Progress>,
     /// Until when a failure answers for later callers; 0 while flying.
     held_until_ms: AtomicU64,
 }
@@ -60,7 +69,17 @@ impl Flight {
 
     /// Whether everybody who waits has been answered.
     pub(crate) fn has_landed(&self) -> bool {
-        self.outcome.borrow().is_some()
+        self.progress.borrow().outcome.is_some()
+    }
+
+    /// Those who wait may have to make do with this one.
+    pub(crate) fn offer(&self, old: Landed) {
+        self.progress.send_modify(|progress| progress.old = Some(old));
+    }
+
+    /// Whether an old value stands in.
+    pub(crate) fn has_old(&self) -> bool {
+        self.progress.borrow().old.is_some()
     }
 
     fn detach(&self) {
@@ -72,11 +91,11 @@ impl Flight {
 /// A caller's part in a load.
 pub(crate) enum Joined {
     /// Nobody loads the key: the caller has to start the task that does.
-    Started(Arc<Flight>, watch::Receiver<Option<Outcome>>),
+    Started(Arc<Flight>, watch::Receiver<Progress>),
     /// Somebody does.
-    Waiting(watch::Receiver<Option<Outcome>>),
-    /// It has just failed.
-    Failed(LoadError),
+    Waiting(watch::Receiver<Progress>),
+    /// It has just failed, and this stands in.
+    Failed(LoadError, Option<Landed>),
 }
 
 /// All loads of the process.
@@ -96,26 +115,26 @@ impl Flights {
     ) -> Result<Joined, T> {
         let mut flying = self.flying();
         if let Some(flight) = flying.get(&key) {
-            let outcome = flight.outcome.borrow().clone();
-            match outcome {
+            let progress = flight.progress.borrow();
+            match &progress.outcome {
                 Some(Err(error)) if now_ms < flight.held_until_ms.load(Ordering::Acquire) => {
-                    return Ok(Joined::Failed(error));
+                    return Ok(Joined::Failed(error.clone(), progress.old.clone()));
                 }
                 Some(_) => {}
-                None => return Ok(Joined::Waiting(flight.outcome.subscribe())),
+                None => return Ok(Joined::Waiting(flight.progress.subscribe())),
             }
         }
         if let Some(found) = recheck() {
             return Err(found);
         }
-        let (outcome, receiver) = watch::channel(None);
+        let (progress, receiver) = watch::channel(Progress::default());
         let flight = Arc::new(Flight {
             key: key.clone(),
             hash,
             token: AtomicU64::new(0),
             detached: AtomicBool::new(false),
             wake: Notify::new(),
-            outcome,
+            progress,
             held_until_ms: AtomicU64::new(0),
         });
         flying.insert(key, Arc::clone(&flight));
@@ -132,7 +151,7 @@ impl Flights {
             flying.remove(&flight.key);
         }
         flight.held_until_ms.store(held_until_ms, Ordering::Release);
-        flight.outcome.send_replace(Some(outcome));
+        flight.progress.send_modify(|progress| progress.outcome = Some(outcome));
     }
 
     /// Detaches the load of `key` if it may have read what an invalidation with this number removed; `u64::MAX` for one

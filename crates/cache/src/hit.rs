@@ -43,6 +43,8 @@ pub struct Hit<V> {
     pub collapsed: bool,
     /// It was put into Redis, or came from there. Always false while Redis is away.
     pub shared: bool,
+    /// Its time is over, and a newer one could not be had in time or not at all.
+    pub stale: bool,
     /// How long this worker will go on answering with it, unless it is invalidated.
     pub ttl: Duration,
 }

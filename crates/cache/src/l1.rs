@@ -10,11 +10,17 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use crate::{flight::Untyped, lane::Stamp, tags::TagStamp};
+use crate::{
+    flight::{Landed, Untyped},
+    freshness::Times,
+    hit::Source,
+    lane::Stamp,
+    tags::TagStamp,
+};
 
 /// What an entry costs beside its key and value: the store's own records, reference counts, the allocator's rounding.
 /// Measured with values of 700 bytes.
-const OVERHEAD_BYTES: u64 = 192;
+const OVERHEAD_BYTES: u64 = 232;
 /// A guess that sizes the store's ghost list; an order of magnitude is enough.
 const TYPICAL_ENTRY_BYTES: u64 = 1024;
 /// A worker has one thread; a few shards serve programs with more.
@@ -65,13 +71,29 @@ pub(crate) enum Trust {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) value: Untyped,
-    pub(crate) expires_ms: u64,
+    pub(crate) times: Times,
+    /// Its number in Redis; 0 when Redis knows nothing of it.
+    pub(crate) version: u64,
     pub(crate) stamp: Stamp,
     /// None is `None`.
     pub(crate) tags: Option<Arc<[TagStamp]>>,
     pub(crate) trust: Trust,
     /// Length of the encoded value.
     pub(crate) value_bytes: u32,
+}
+
+impl Entry {
+    /// The answer that it gives.
+    pub(crate) fn into_landed(self) -> Landed {
+        Landed {
+            value: self.value,
+            source: Source::L1,
+            shared: self.trust == Trust::Coordinated,
+            times: self.times,
+            version: self.version,
+            tags: self.tags,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -138,7 +160,8 @@ mod tests {
     fn entry(sequence: u64, value_bytes: u32) -> Entry {
         Entry {
             value: Some(Arc::new(7_u32)),
-            expires_ms: 0,
+            times: Times::alone(0, std::time::Duration::ZERO),
+            version: 0,
             stamp: Stamp { sequence, generation: 0 },
             tags: None,
             trust: Trust::Coordinated,

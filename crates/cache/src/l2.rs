@@ -47,8 +47,8 @@ pub(crate) enum Leased {
     Present(Bytes),
     /// Another process is loading.
     Waiting { left: Duration },
-    /// Another process has just failed to load.
-    FailedElsewhere,
+    /// Another process has failed to load, and nobody is to try again for so long.
+    FailedElsewhere { left: Duration },
     /// Load it, and fill with this token.
     Granted(Grant),
 }
@@ -162,7 +162,7 @@ impl L2 {
         Ok(match verdict {
             0 => Leased::Present(next(&mut fields)?.into_bytes()?),
             1 => Leased::Waiting { left: Duration::from_millis(next_number(&mut fields).unwrap_or(0)) },
-            2 => Leased::FailedElsewhere,
+            2 => Leased::FailedElsewhere { left: Duration::from_millis(next_number(&mut fields).unwrap_or(0)) },
             _ => Leased::Granted(Grant { epoch, token: next_number(&mut fields)? }),
         })
     }

@@ -8,6 +8,7 @@ mod config;
 mod envelope;
 mod error;
 mod flight;
+mod freshness;
 mod hit;
 mod keys;
 mod l1;

@@ -9,12 +9,13 @@ use crate::{
     envelope::{self, Head, Mismatch},
     error::LoadError,
     flight::{Flight, Landed, Untyped},
+    freshness::Times,
     hit::Source,
     l1::{Entry, Trust},
     l2::{Grant, LaneAddress, LeaseRequest, Leased},
     lane::{Lane, Stamp},
     shared::{NamespaceState, Shared},
-    tags::{Marks, Tag, TagStamp},
+    tags::{Marks, Tag},
 };
 
 /// The lease outlives the loader by this much, so that a slow fill still finds it.
@@ -54,8 +55,8 @@ enum Route {
     Leased(Grant, Seen),
     /// Redis is away, or does not know of an invalidation yet.
     Alone(Seen),
-    /// Another worker's loader has just failed.
-    Failed,
+    /// Another worker's loader has failed, and nobody tries again for so long.
+    Failed(Duration),
 }
 
 /// What had been applied before a value was read or loaded, and so is reflected in it.
@@ -78,6 +79,8 @@ pub(crate) struct Load {
     pub(crate) namespace: Arc<NamespaceState>,
     pub(crate) flight: Arc<Flight>,
     pub(crate) options: Options,
+    /// The version that is to be replaced although it is fresh; 0 for none.
+    pub(crate) replaces: u64,
 }
 
 impl Load {
@@ -87,9 +90,9 @@ impl Load {
             Route::Found(arrival) => Ok(*arrival),
             Route::Leased(grant, seen) => self.load_leased(loading, grant, seen).await,
             Route::Alone(seen) => self.load_alone(loading, seen).await,
-            Route::Failed => Err(LoadError::FailedElsewhere),
+            Route::Failed(hold) => return self.land(Err(LoadError::FailedElsewhere), hold),
         };
-        self.land(outcome);
+        self.land(outcome, self.hold());
     }
 
     async fn route(&self) -> Route {
@@ -98,6 +101,9 @@ impl Load {
         if !self.shared.l2.is_reachable() || self.shared.pending.contains(&flight.key, flight.hash) {
             self.namespace.metrics.l2_unavailable.inc();
             return Route::Alone(seen);
+        }
+        if self.replaces > 0 {
+            return self.lease(self.replaces).await;
         }
         let unreadable = match self.shared.l2.get(self.address(), &flight.key.key).await {
             Ok(Some(bytes)) => match self.open(&bytes, &seen, Reader::Unsure) {
@@ -146,7 +152,7 @@ impl Load {
                     let _ = tokio::time::timeout(wait, self.flight.wake.notified()).await;
                     poll = (poll * 2).min(LAST_POLL);
                 }
-                Ok(Leased::FailedElsewhere) => return Route::Failed,
+                Ok(Leased::FailedElsewhere { left }) => return Route::Failed(left),
                 Err(_) => {
                     self.namespace.metrics.l2_unavailable.inc();
                     return Route::Alone(seen);
@@ -174,7 +180,8 @@ impl Load {
             return Err(envelope.head.version);
         };
         let redis_now_us = shared.clock.redis_now_us().ok_or(0_u64)?;
-        let left = Duration::from_micros(envelope.head.expires_us.saturating_sub(redis_now_us));
+        let left = |until_us: u64| Duration::from_micros(until_us.saturating_sub(redis_now_us));
+        let (fresh, whole) = (left(envelope.head.fresh_us), left(envelope.head.expires_us));
         let value = match envelope.payload {
             None => None,
             Some(payload) => Some((self.namespace.decode)(payload).ok_or_else(|| {
@@ -182,15 +189,20 @@ impl Load {
                 envelope.head.version
             })?),
         };
-        match value {
+        let times = Times { load_ms: envelope.head.load_us.div_ceil(1000), ..self.times(fresh, whole) };
+        let version = envelope.head.version;
+        let landed = Landed { value, source: Source::L2, shared: true, times, version, tags };
+        if fresh.is_zero() {
+            metrics.l2_stale.inc();
+            self.flight.offer(landed);
+            return Err(version);
+        }
+        match landed.value {
             Some(_) => metrics.l2_hit.inc(),
             None => metrics.l2_negative.inc(),
         }
-        Ok(Arrival {
-            landed: Landed { tags, ..self.landed(value, Source::L2, true, jitter(self.options.l1_ttl).min(left)) },
-            kept: Some((seen.stamp.with_version(envelope.head.version), Trust::Coordinated)),
-            value_bytes: bytes.len(),
-        })
+        let kept = Some((seen.stamp.with_version(version), Trust::Coordinated));
+        Ok(Arrival { landed, kept, value_bytes: bytes.len() })
     }
 
     async fn load_leased(&self, loading: Loading, grant: Grant, seen: Seen) -> Result<Arrival, LoadError> {
@@ -200,30 +212,28 @@ impl Load {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Should this not arrive, the others wait until the lease ends.
-                let _ = l2.release(address, key, grant, self.options.error_hold).await;
+                let _ = l2.release(address, key, grant, self.hold()).await;
                 return Err(error);
             }
         };
         let ttl = jitter(self.ttl(&loaded));
+        // That there is no row is not worth being remembered for long.
+        let grace = if let Payload::Absent = loaded.payload { Duration::ZERO } else { self.options.grace() };
         let value_bytes = loaded.payload.len();
         // A detached load was invalidated here: Redis may not know of it yet, and would take the fill.
-        let entry = match self.seal(&loaded, &seen, grant, ttl) {
+        let entry = match self.seal(&loaded, &seen, grant, (ttl, grace)) {
             Some(entry) if !self.flight.is_detached() => entry,
             _ => {
                 let _ = l2.release(address, key, grant, Duration::ZERO).await;
                 return Ok(self.passed_on(loaded, &seen));
             }
         };
-        match l2.fill(address, key, grant, entry, ttl).await {
+        match l2.fill(address, key, grant, entry, ttl + grace).await {
             Ok(true) => {
-                let l1_ttl = jitter(self.options.l1_ttl).min(ttl);
-                let landed = self.landed(loaded.value, Source::Loader, true, l1_ttl);
-                let tags = seen.marks.stamps(&loaded.tags);
-                Ok(Arrival {
-                    landed: Landed { tags, ..landed },
-                    kept: Some((seen.stamp, Trust::Coordinated)),
-                    value_bytes,
-                })
+                let load_ms = loaded.took.as_millis() as u32;
+                let times = Times { load_ms, ..self.times(ttl, ttl + grace) };
+                let landed = Landed { shared: true, version: grant.token, ..self.landed(loaded, &seen, times) };
+                Ok(Arrival { landed, kept: Some((seen.stamp, Trust::Coordinated)), value_bytes })
             }
             Ok(false) => {
                 self.namespace.metrics.rejected_by_lease.inc();
@@ -263,31 +273,45 @@ impl Load {
         let ttl = self.ttl(&loaded).min(self.options.l1_ttl).min(self.shared.config.disconnected_ttl);
         Arrival {
             value_bytes: loaded.payload.len(),
-            landed: Landed {
-                tags: seen.marks.stamps(&loaded.tags),
-                ..self.landed(loaded.value, Source::Loader, false, ttl)
-            },
+            landed: self.landed(loaded, seen, Times::alone(self.shared.clock.now_ms(), ttl)),
             kept: Some((seen.stamp, Trust::Local)),
         }
     }
 
     /// Answers those who wait, and keeps nothing.
     fn passed_on(&self, loaded: Encoded, seen: &Seen) -> Arrival {
+        let times = Times::alone(self.shared.clock.now_ms(), Duration::ZERO);
+        Arrival { landed: self.landed(loaded, seen, times), kept: None, value_bytes: 0 }
+    }
+
+    /// What our loader brought; Redis knows nothing of it yet.
+    fn landed(&self, loaded: Encoded, seen: &Seen, times: Times) -> Landed {
         let tags = seen.marks.stamps(&loaded.tags);
-        let landed = self.landed(loaded.value, Source::Loader, false, Duration::ZERO);
-        Arrival { landed: Landed { tags, ..landed }, kept: None, value_bytes: 0 }
+        Landed { value: loaded.value, source: Source::Loader, shared: false, times, version: 0, tags }
     }
 
-    fn landed(&self, value: Untyped, source: Source, shared: bool, ttl: Duration) -> Landed {
-        let expires_ms = self.shared.clock.now_ms() + ttl.as_millis() as u64;
-        Landed { value, source, shared, expires_ms, tags: None }
+    /// The times of an entry that Redis holds, too, as fresh for `fresh` and at all for `whole`.
+    fn times(&self, fresh: Duration, whole: Duration) -> Times {
+        let now_ms = self.shared.clock.now_ms();
+        let until = |left: Duration| now_ms + left.as_millis() as u64;
+        let memory = jitter(self.options.l1_ttl).min(fresh);
+        Times { memory_ms: until(memory), fresh_ms: until(fresh), expires_ms: until(whole), load_ms: 0 }
     }
 
-    fn seal(&self, loaded: &Encoded, seen: &Seen, grant: Grant, ttl: Duration) -> Option<Vec<u8>> {
-        let redis_now_us = self.shared.clock.redis_now_us()?;
-        let expires_us = redis_now_us + ttl.as_micros() as u64;
-        let load_us = u32::try_from(loaded.took.as_micros()).unwrap_or(u32::MAX);
-        let head = Head { epoch: grant.epoch, version: grant.token, fresh_us: expires_us, expires_us, load_us };
+    /// How long nobody tries again after a failure.
+    fn hold(&self) -> Duration {
+        if self.flight.has_old() { self.options.fail_throttle } else { self.options.error_hold }
+    }
+
+    fn seal(&self, loaded: &Encoded, seen: &Seen, grant: Grant, (ttl, grace): (Duration, Duration)) -> Option<Vec<u8>> {
+        let fresh_us = self.shared.clock.redis_now_us()? + ttl.as_micros() as u64;
+        let head = Head {
+            epoch: grant.epoch,
+            version: grant.token,
+            fresh_us,
+            expires_us: fresh_us + grace.as_micros() as u64,
+            load_us: u32::try_from(loaded.took.as_micros()).unwrap_or(u32::MAX),
+        };
         let payload = match &loaded.payload {
             Payload::Value(bytes) => Some(bytes.as_slice()),
             Payload::Absent => None,
@@ -304,14 +328,16 @@ impl Load {
         })
     }
 
-    fn land(&self, outcome: Result<Arrival, LoadError>) {
+    /// Ends the load; a failure answers for those who come later for `hold`.
+    fn land(&self, outcome: Result<Arrival, LoadError>, hold: Duration) {
         let now_ms = self.shared.clock.now_ms();
         let flight = &self.flight;
         match outcome {
             Ok(arrival) => {
                 let entry = arrival.kept.map(|(stamp, trust)| Entry {
                     value: arrival.landed.value.clone(),
-                    expires_ms: arrival.landed.expires_ms,
+                    times: arrival.landed.times,
+                    version: arrival.landed.version,
                     stamp,
                     tags: arrival.landed.tags.clone(),
                     trust,
@@ -320,19 +346,17 @@ impl Load {
                 self.shared.flights.land(flight, Ok(arrival.landed), now_ms, || self.keep(entry, now_ms));
             }
             Err(error) => {
-                let held_until_ms = now_ms + self.options.error_hold.as_millis() as u64;
+                let held_until_ms = now_ms + hold.as_millis() as u64;
                 self.shared.flights.land(flight, Err(error), held_until_ms, || {});
             }
         }
     }
 
     fn keep(&self, entry: Option<Entry>, now_ms: u64) {
-        let Some(entry) = entry.filter(|entry| now_ms < entry.expires_ms) else {
+        let Some(entry) = entry.filter(|entry| now_ms < entry.times.expires_ms) else {
             return;
         };
-        let is_tag_valid = |tag: &TagStamp| tag.is_valid(&self.shared.tags);
-        let are_tags_valid = entry.tags.as_deref().unwrap_or_default().iter().all(is_tag_valid);
-        if are_tags_valid && self.lane().allows(self.flight.hash, entry.stamp) {
+        if self.shared.are_valid(entry.tags.as_deref()) && self.lane().allows(self.flight.hash, entry.stamp) {
             self.shared.l1.insert(self.flight.key.clone(), entry);
         } else {
             self.namespace.metrics.rejected_by_floor.inc();

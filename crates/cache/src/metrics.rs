@@ -9,9 +9,13 @@ const LAG_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 #[derive(Debug)]
 pub(crate) struct NamespaceMetrics {
     pub(crate) l1_hit: Counter,
+    /// Answered with an old value, because a new one could not be had in time.
+    pub(crate) l1_stale: Counter,
     pub(crate) l1_negative: Counter,
     pub(crate) l1_miss: Counter,
     pub(crate) l2_hit: Counter,
+    /// An entry whose time is over; it stands in should nothing better be had.
+    pub(crate) l2_stale: Counter,
     pub(crate) l2_negative: Counter,
     pub(crate) l2_miss: Counter,
     /// Entries of another format, codec or schema, or damaged.
@@ -44,9 +48,11 @@ impl NamespaceMetrics {
         };
         Self {
             l1_hit: requests("l1", "hit"),
+            l1_stale: requests("l1", "stale"),
             l1_negative: requests("l1", "negative"),
             l1_miss: requests("l1", "miss"),
             l2_hit: requests("l2", "hit"),
+            l2_stale: requests("l2", "stale"),
             l2_negative: requests("l2", "negative"),
             l2_miss: requests("l2", "miss"),
             l2_mismatch: requests("l2", "mismatch"),

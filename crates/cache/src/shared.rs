@@ -21,7 +21,7 @@ use crate::{
     message,
     metrics::{Metrics, NamespaceMetrics},
     pending::Pending,
-    tags,
+    tags::{self, TagStamp},
 };
 
 /// A script must not keep Redis from answering others for long.
@@ -151,6 +151,11 @@ impl Shared {
         let key = EntryKey::new(namespace.id, key);
         self.flights.detach(&key, sequence);
         self.l1.remove_older(&key, sequence);
+    }
+
+    /// Whether none of these tags was invalidated since they were noted.
+    pub(crate) fn are_valid(&self, tags: Option<&[TagStamp]>) -> bool {
+        tags.unwrap_or_default().iter().all(|tag| tag.is_valid(&self.tags))
     }
 
     /// Forgets a key of our own before Redis has numbered its invalidation (trap T6). What carries a tag is not known, so

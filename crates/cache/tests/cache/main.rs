@@ -6,6 +6,8 @@ mod away;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod freshness;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod invalidation;
