@@ -93,6 +93,7 @@ pub(crate) fn cache(settings: &Settings, workers: u32) -> cache::Config {
         ttl: settings.cache.ttl,
         l1_ttl: settings.cache.l1_ttl,
         disconnected_ttl: settings.cache.disconnected_ttl,
+        ..cache::Config::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The product catalogue: reads through the cache, writes that no worker's cache outlives. No HTTP.
 
 use auth::{Identity, Role};
-use cache::{Cache, Caches, Hit, Loaded, Namespace, Options};
+use cache::{Cache, CacheKey, Caches, Hit, Loaded, Namespace, Options};
 use store::{IdOrSlug, Product, ProductChanges, Store, UpdateOutcome};
 
 use crate::conditional::IfMatch;
@@ -88,10 +88,15 @@ impl Catalogue {
             IfMatch::Version(version) => Some(version),
             IfMatch::Never => return Err(ApiError::VersionMismatch { current: before.version }),
         };
+        let change = self.caches.announce(&self.shown_by(&before)).await;
         let outcome = products.update(before.id, &changes, expected).await;
-        // A write whose answer was lost may have happened, so only a refused one leaves the caches as they are.
-        if !matches!(outcome, Err(store::Error::Conflict(_)) | Ok(UpdateOutcome::VersionMismatch { .. })) {
-            self.forget(&before).await;
+        // A write whose answer was lost may have happened, so only a refused one leaves the caches as they are. Once this is
+        // said no worker that Redis can reach answers with what was true before.
+        match outcome {
+            Err(store::Error::Conflict(_)) | Ok(UpdateOutcome::VersionMismatch { .. }) => change.withdrawn().await,
+            _ => {
+                change.committed().await;
+            }
         }
         match outcome? {
             UpdateOutcome::Updated(product) => Ok(Document::of_product(&product)?),
@@ -100,14 +105,12 @@ impl Catalogue {
         }
     }
 
-    /// Once this returns no worker that Redis can reach answers with what was true before: neither the product itself, under
-    /// its id or its slug, nor any list that shows it or now should.
-    async fn forget(&self, product: &Product) {
+    /// All that shows a product: itself, under its id and its slug, and every list that shows it or now should.
+    fn shown_by(&self, product: &Product) -> Vec<CacheKey> {
         let id = self.products.key(&product.id.to_string());
         let slug = self.products.key(&product.slug);
         let tags = [format!("product:{}", product.id), listing(None), listing(Some(&product.category.slug))];
-        let tags = tags.iter().map(|tag| self.caches.tag(tag));
-        self.caches.invalidate(&[id, slug].into_iter().chain(tags).collect::<Vec<_>>()).await;
+        [id, slug].into_iter().chain(tags.iter().map(|tag| self.caches.tag(tag))).collect()
     }
 }
 

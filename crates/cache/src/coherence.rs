@@ -8,6 +8,7 @@ use std::{
 use redis_store::Event;
 
 use crate::{
+    change::finish_overdue,
     keys::LANES,
     l1::EntryKey,
     l2::LogEntry,
@@ -52,6 +53,10 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         let may_look = store.is_connected() && shared.l2.may_probe();
         let is_healthy = may_look && look(&shared, &mut suspicion).await.is_ok();
         deliver(&shared).await;
+        if is_healthy {
+            // What fails now is overdue the next time, too.
+            let _ = finish_overdue(&shared).await;
+        }
         shared.flights.sweep(shared.clock.now_ms());
         shared.metrics.pending.set(shared.pending.len() as f64);
         shared.metrics.l1_bytes.set(shared.l1.weight() as f64);

@@ -15,6 +15,8 @@ pub struct Config {
     pub l1_ttl: Duration,
     /// How long L1 is trusted after the last contact with Redis.
     pub disconnected_ttl: Duration,
+    /// How long a writer may take from the announcement of a change to its invalidation, before another worker makes that.
+    pub change_timeout: Duration,
 }
 
 impl Default for Config {
@@ -25,6 +27,7 @@ impl Default for Config {
             ttl: Duration::from_secs(60),
             l1_ttl: Duration::from_secs(30),
             disconnected_ttl: Duration::from_secs(10),
+            change_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -53,6 +53,11 @@ impl LaneKeys {
     }
 }
 
+/// The list of announced changes.
+pub(crate) fn changes(prefix: &str) -> Bytes {
+    format!("{prefix}:c:{{changes}}:announced").into()
+}
+
 /// The channel of a namespace, for this release's messages.
 pub(crate) fn channel(prefix: &str, namespace: &str) -> String {
     format!("{prefix}:c:{namespace}:{}", message::FORMAT)

@@ -13,6 +13,7 @@ use redis_store::{Arg, Bytes, Error, RedisStore, Reply, Script};
 use resilience::{Breaker, BreakerConfig, Permit, State};
 
 use crate::{
+    change::{MOST_TAKEN, TAKEN_FOR},
     clock::Clock,
     keys::LaneKeys,
     message::{self, Message, News},
@@ -91,6 +92,9 @@ struct Scripts {
     heads: Script,
     log: Script,
     restart: Script,
+    announce: Script,
+    overdue: Script,
+    settle: Script,
 }
 
 /// The connection and what is needed to speak over it.
@@ -100,16 +104,19 @@ pub(crate) struct L2 {
     clock: Arc<Clock>,
     /// Names this instance in leases and messages; made in this process, never inherited.
     identity: u64,
+    /// The list of announced changes.
+    changes: Bytes,
     scripts: Scripts,
 }
 
 impl L2 {
-    pub(crate) fn new(store: RedisStore, clock: Arc<Clock>) -> Self {
+    pub(crate) fn new(store: RedisStore, clock: Arc<Clock>, prefix: &str) -> Self {
         Self {
             store,
             breaker: Mutex::new(Breaker::new(BREAKER)),
             clock,
             identity: random_number(),
+            changes: crate::keys::changes(prefix),
             scripts: Scripts {
                 lease: Script::new(include_str!("scripts/lease.lua")),
                 fill: Script::new(include_str!("scripts/fill.lua")),
@@ -118,6 +125,9 @@ impl L2 {
                 heads: Script::new(include_str!("scripts/heads.lua")),
                 log: Script::new(include_str!("scripts/log.lua")),
                 restart: Script::new(include_str!("scripts/restart.lua")),
+                announce: Script::new(include_str!("scripts/announce.lua")),
+                overdue: Script::new(include_str!("scripts/overdue.lua")),
+                settle: Script::new(include_str!("scripts/settle.lua")),
             },
         }
     }
@@ -268,6 +278,25 @@ impl L2 {
         let args = [integer(epoch), millis(META_TTL), address.channel.to_owned().into(), message.encode().into()];
         let keys = [address.keys.meta.clone()];
         self.run(&self.scripts.restart, &keys, &args).await.map(drop)
+    }
+
+    /// Notes a change that is about to be made; after `timeout` it is overdue.
+    pub(crate) async fn announce(&self, change: &Bytes, timeout: Duration) -> Result<(), Error> {
+        let args = [change.clone().into(), millis(timeout), millis(META_TTL)];
+        self.run(&self.scripts.announce, std::slice::from_ref(&self.changes), &args).await.map(drop)
+    }
+
+    /// Takes over overdue changes.
+    pub(crate) async fn overdue(&self) -> Result<Vec<Bytes>, Error> {
+        let args = [millis(TAKEN_FOR), MOST_TAKEN.into()];
+        let changes = self.run(&self.scripts.overdue, std::slice::from_ref(&self.changes), &args).await?;
+        changes.into_array()?.into_iter().map(Reply::into_bytes).collect()
+    }
+
+    /// Strikes out a change.
+    pub(crate) async fn settle(&self, change: &Bytes) -> Result<(), Error> {
+        let args = [change.clone().into()];
+        self.run(&self.scripts.settle, std::slice::from_ref(&self.changes), &args).await.map(drop)
     }
 
     /// Runs a script that answers the time and then pairs of epoch and number.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod caches;
+mod change;
 mod clock;
 mod coherence;
 mod config;
@@ -24,6 +25,7 @@ mod tags;
 
 pub use cache::Cache;
 pub use caches::{CacheKey, Caches, Invalidation};
+pub use change::Change;
 pub use config::{Config, Namespace, Options};
 pub use error::LoadError;
 pub use hit::{Hit, Loaded, Source};

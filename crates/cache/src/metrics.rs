@@ -78,6 +78,7 @@ pub(crate) struct Metrics {
     pub(crate) dropped_by_log: Counter,
     pub(crate) unreadable_messages: Counter,
     pub(crate) subscription_rebuilds: Counter,
+    pub(crate) overdue_changes: Counter,
     pub(crate) pending: Gauge,
     pub(crate) l1_bytes: Gauge,
 }
@@ -105,6 +106,10 @@ impl Metrics {
             subscription_rebuilds: counter(
                 "bellwether_cache_subscription_rebuilds_total",
                 "Subscriptions replaced because they said nothing of what the log shows",
+            ),
+            overdue_changes: counter(
+                "bellwether_cache_overdue_changes_total",
+                "Invalidations made here because the worker that had announced them did not",
             ),
             pending: registry.gauge("bellwether_cache_pending_invalidations", "Invalidations that wait for Redis", &[]),
             l1_bytes: registry.gauge("bellwether_cache_l1_bytes", "Weight of the entries in memory", &[]),

@@ -98,7 +98,7 @@ impl Shared {
             namespaces: watch::Sender::new(vec![Arc::clone(&tags)]),
             tags,
             l1: L1::new(config.l1_bytes),
-            l2: L2::new(store, Arc::clone(&clock)),
+            l2: L2::new(store, Arc::clone(&clock), &config.prefix),
             clock,
             config,
             flights: Flights::default(),
