@@ -15,6 +15,7 @@ use resilience::{Breaker, BreakerConfig, Permit, State};
 use crate::{
     change::{MOST_TAKEN, TAKEN_FOR},
     clock::Clock,
+    holder::Holder,
     keys::LaneKeys,
     message::{self, Message, News},
     receiver::Position,
@@ -47,7 +48,7 @@ pub(crate) enum Leased {
     /// There is an entry after all.
     Present(Bytes),
     /// Another process is loading.
-    Waiting { left: Duration },
+    Waiting { left: Duration, holder: String },
     /// Another process has failed to load, and nobody is to try again for so long.
     FailedElsewhere { left: Duration },
     /// Load it, and fill with this token.
@@ -73,8 +74,10 @@ pub(crate) struct LeaseRequest<'a> {
     pub(crate) address: LaneAddress<'a>,
     pub(crate) key: &'a str,
     pub(crate) signature: [u8; 8],
-    /// The version of an entry that could not be read; 0 for none.
-    pub(crate) unreadable: u64,
+    /// The version of an entry that is not wanted: it cannot be read, is old, or is to be replaced; 0 for none.
+    pub(crate) unwanted: u64,
+    /// A holder that has died; empty for none.
+    pub(crate) died: &'a str,
     pub(crate) lease: Duration,
 }
 
@@ -102,8 +105,10 @@ pub(crate) struct L2 {
     store: RedisStore,
     breaker: Mutex<Breaker>,
     clock: Arc<Clock>,
-    /// Names this instance in leases and messages; made in this process, never inherited.
+    /// Names this instance in messages; made in this process, never inherited.
     identity: u64,
+    /// And in leases.
+    holder: Holder,
     /// The list of announced changes.
     changes: Bytes,
     scripts: Scripts,
@@ -111,11 +116,13 @@ pub(crate) struct L2 {
 
 impl L2 {
     pub(crate) fn new(store: RedisStore, clock: Arc<Clock>, prefix: &str) -> Self {
+        let identity = random_number();
         Self {
             store,
             breaker: Mutex::new(Breaker::new(BREAKER)),
             clock,
-            identity: random_number(),
+            identity,
+            holder: Holder::of_this_process(identity),
             changes: crate::keys::changes(prefix),
             scripts: Scripts {
                 lease: Script::new(include_str!("scripts/lease.lua")),
@@ -158,11 +165,12 @@ impl L2 {
         let keys = [keys.entry(request.key), keys.guard(request.key), keys.meta.clone()];
         let args = [
             request.signature.to_vec().into(),
-            integer(request.unreadable),
-            integer(self.identity),
+            integer(request.unwanted),
+            self.holder.name().to_owned().into(),
             millis(request.lease),
             integer(random_number()),
             millis(META_TTL),
+            request.died.to_owned().into(),
         ];
         let sent_us = self.clock.now_us();
         let mut fields = self.run(&self.scripts.lease, &keys, &args).await?.into_array()?.into_iter();
@@ -171,10 +179,19 @@ impl L2 {
         let epoch = next_number(&mut fields)?;
         Ok(match verdict {
             0 => Leased::Present(next(&mut fields)?.into_bytes()?),
-            1 => Leased::Waiting { left: Duration::from_millis(next_number(&mut fields).unwrap_or(0)) },
+            1 => {
+                let left = Duration::from_millis(next_number(&mut fields).unwrap_or(0));
+                let holder = next(&mut fields)?.into_bytes()?;
+                Leased::Waiting { left, holder: String::from_utf8_lossy(&holder).into_owned() }
+            }
             2 => Leased::FailedElsewhere { left: Duration::from_millis(next_number(&mut fields).unwrap_or(0)) },
             _ => Leased::Granted(Grant { epoch, token: next_number(&mut fields)? }),
         })
+    }
+
+    /// Whether the holder of a lease has certainly ended.
+    pub(crate) fn has_ended(&self, holder: &str) -> bool {
+        self.holder.has_ended(holder)
     }
 
     /// Stores a value under a grant; false when the grant is void.

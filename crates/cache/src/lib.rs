@@ -11,6 +11,7 @@ mod error;
 mod flight;
 mod freshness;
 mod hit;
+mod holder;
 mod keys;
 mod l1;
 mod l2;

@@ -105,7 +105,7 @@ impl Load {
         if self.replaces > 0 {
             return self.lease(self.replaces).await;
         }
-        let unreadable = match self.shared.l2.get(self.address(), &flight.key.key).await {
+        let unwanted = match self.shared.l2.get(self.address(), &flight.key.key).await {
             Ok(Some(bytes)) => match self.open(&bytes, &seen, Reader::Unsure) {
                 Ok(arrival) => return Route::Found(Box::new(arrival)),
                 Err(version) => version,
@@ -117,19 +117,20 @@ impl Load {
             }
         };
         self.namespace.metrics.l2_miss.inc();
-        self.lease(unreadable).await
+        self.lease(unwanted).await
     }
 
     /// Asks for the lease until it is granted, or somebody else has filled the entry.
-    async fn lease(&self, mut unreadable: u64) -> Route {
-        let mut poll = FIRST_POLL;
+    async fn lease(&self, mut unwanted: u64) -> Route {
+        let (mut poll, mut died) = (FIRST_POLL, String::new());
         loop {
             let mut seen = self.seen();
             let request = LeaseRequest {
                 address: self.address(),
                 key: &self.flight.key.key,
                 signature: envelope::signature(self.namespace.schema),
-                unreadable,
+                unwanted,
+                died: &died,
                 lease: self.options.load_timeout + LEASE_MARGIN,
             };
             match self.shared.l2.lease(&request).await {
@@ -143,11 +144,15 @@ impl Load {
                 }
                 Ok(Leased::Present(bytes)) => match self.open(&bytes, &seen, Reader::Told) {
                     Ok(arrival) => return Route::Found(Box::new(arrival)),
-                    Err(version) if version != unreadable => unreadable = version,
+                    Err(version) if version != unwanted => unwanted = version,
                     Err(_) => return Route::Alone(seen),
                 },
-                // The holder is either done, and wakes us, or dead, and its lease ends.
-                Ok(Leased::Waiting { left }) => {
+                Ok(Leased::Waiting { holder, .. }) if died != holder && self.shared.l2.has_ended(&holder) => {
+                    self.shared.metrics.leases_taken_over.inc();
+                    died = holder;
+                }
+                // The holder is either done, and wakes us, or dead; elsewhere that shows when its lease ends.
+                Ok(Leased::Waiting { left, .. }) => {
                     let wait = poll.min(left + Duration::from_millis(1));
                     let _ = tokio::time::timeout(wait, self.flight.wake.notified()).await;
                     poll = (poll * 2).min(LAST_POLL);

@@ -78,6 +78,7 @@ pub(crate) struct Metrics {
     pub(crate) dropped_by_log: Counter,
     pub(crate) unreadable_messages: Counter,
     pub(crate) subscription_rebuilds: Counter,
+    pub(crate) leases_taken_over: Counter,
     pub(crate) overdue_changes: Counter,
     pub(crate) pending: Gauge,
     pub(crate) l1_bytes: Gauge,
@@ -106,6 +107,10 @@ impl Metrics {
             subscription_rebuilds: counter(
                 "bellwether_cache_subscription_rebuilds_total",
                 "Subscriptions replaced because they said nothing of what the log shows",
+            ),
+            leases_taken_over: counter(
+                "bellwether_cache_leases_taken_over_total",
+                "Loads begun here because the worker that held their lease had died",
             ),
             overdue_changes: counter(
                 "bellwether_cache_overdue_changes_total",

@@ -1,7 +1,8 @@
 -- Gives the entry, or the right to load it, or says who is loading.
 -- KEYS: entry, guard, meta
--- ARGV: signature of readable entries, version of an entry that turned out to be unreadable, holder, lease in ms, epoch to start with, meta ttl in ms
--- Returns {0, time, epoch, entry} | {1, time, epoch, ms left of another's lease} | {2, time, epoch, ms a failure is held} | {3, time, epoch, token}
+-- ARGV: signature of readable entries, version of an entry that is not wanted, holder, lease in ms, epoch to start with, meta ttl in ms,
+--       a holder that has died
+-- Returns {0, time, epoch, entry} | {1, time, epoch, ms left of another's lease, its holder} | {2, time, epoch, ms a failure is held} | {3, time, epoch, token}
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local epoch = tonumber(redis.call('HGET', KEYS[3], 'epoch'))
@@ -26,9 +27,9 @@ if guard[3] then
   return {2, now, epoch, redis.call('PTTL', KEYS[2])}
 end
 -- A holder that asks again has lost the answer to its first question, and has only one load per key.
-if guard[1] and guard[2] ~= ARGV[3] then
+if guard[1] and guard[2] ~= ARGV[3] and guard[2] ~= ARGV[7] then
   redis.call('HINCRBY', KEYS[2], 'waiters', 1)
-  return {1, now, epoch, redis.call('PTTL', KEYS[2])}
+  return {1, now, epoch, redis.call('PTTL', KEYS[2]), guard[2]}
 end
 
 local token = redis.call('HINCRBY', KEYS[3], 'sequence', 1)

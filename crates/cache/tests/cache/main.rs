@@ -14,6 +14,8 @@ mod harness;
 #[cfg(test)]
 mod invalidation;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod reading;
