@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     caches::{CacheKey, Caches, Invalidation},
+    coherence::message,
     l1::EntryKey,
-    message,
     shared::Shared,
 };
 

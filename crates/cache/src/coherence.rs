@@ -1,5 +1,10 @@
 //! Keeping the worker's memory in step with the others: the subscription, which is fast, and the watchdog, which is sure.
 
+pub(crate) mod lane;
+pub(crate) mod message;
+pub(crate) mod pending;
+pub(crate) mod receiver;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -9,12 +14,12 @@ use redis_store::Event;
 
 use crate::{
     change::finish_overdue,
+    coherence::message::{Message, News},
+    coherence::pending::Work,
+    coherence::receiver::{OnHead, OnLog, OnMessage, Position},
     keys::LANES,
     l1::EntryKey,
     l2::LogEntry,
-    message::{Message, News},
-    pending::Work,
-    receiver::{OnHead, OnLog, OnMessage, Position},
     shared::{KEYS_PER_CALL, NamespaceState, Shared},
 };
 

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{receiver::Position, tags::Tag};
+use crate::{coherence::receiver::Position, tags::Tag};
 
 /// The bytes before tags and payload.
 pub(crate) const HEAD_BYTES: usize = 60;

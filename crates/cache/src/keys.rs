@@ -3,7 +3,7 @@
 use redis_store::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{lane::BUCKETS, message};
+use crate::coherence::{lane::BUCKETS, message};
 
 /// Lanes per namespace. All releases that share a Redis must agree on it.
 pub(crate) const LANES: usize = 16;

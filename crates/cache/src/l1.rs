@@ -11,10 +11,10 @@ use quick_cache::{
 };
 
 use crate::{
+    coherence::lane::Stamp,
     flight::{Landed, Untyped},
     freshness::Times,
     hit::Source,
-    lane::Stamp,
     tags::TagStamp,
 };
 

@@ -15,10 +15,10 @@ use resilience::{Breaker, BreakerConfig, Permit, State};
 use crate::{
     change::{MOST_TAKEN, TAKEN_FOR},
     clock::Clock,
+    coherence::message::{self, Message, News},
+    coherence::receiver::Position,
     holder::Holder,
     keys::LaneKeys,
-    message::{self, Message, News},
-    receiver::Position,
 };
 
 /// Open only shortly, because nothing but the watchdog's calls goes out then: no read waits for them.

@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use crate::{
+    coherence::lane::{Lane, Stamp},
     config::Options,
     envelope::{self, Head, Mismatch},
     error::LoadError,
@@ -13,7 +14,6 @@ use crate::{
     hit::Source,
     l1::{Entry, Trust},
     l2::{Grant, LaneAddress, LeaseRequest, Leased},
-    lane::{Lane, Stamp},
     shared::{NamespaceState, Shared},
     tags::{Marks, Tag},
 };

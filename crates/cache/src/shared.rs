@@ -12,15 +12,15 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
+    coherence::lane::Lane,
+    coherence::message,
+    coherence::pending::Pending,
     config::Config,
     flight::Flights,
     keys::{KeyHash, LANES, LaneKeys},
     l1::{EntryKey, L1},
     l2::{Group, L2, LaneAddress},
-    lane::Lane,
-    message,
     metrics::{Metrics, NamespaceMetrics},
-    pending::Pending,
     tags::{self, TagStamp},
 };
 

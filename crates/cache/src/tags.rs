@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use crate::{
+    coherence::lane::{Mark, Stamp},
+    coherence::pending::Pending,
+    coherence::receiver::Position,
     keys::{KeyHash, LANES},
     l1::EntryKey,
-    lane::{Mark, Stamp},
-    pending::Pending,
-    receiver::Position,
     shared::NamespaceState,
 };
 

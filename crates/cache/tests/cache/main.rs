@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod away;
 #[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod faults;

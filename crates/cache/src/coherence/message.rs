@@ -131,7 +131,7 @@ mod tests {
     fn format_1_is_what_it_was_when_it_was_released() {
         let bytes = message(News::Invalidated(vec!["lamp".into(), "019a".into()])).encode();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, include_str!("snapshots/message_1.hex").trim());
+        assert_eq!(hex, include_str!("../snapshots/message_1.hex").trim());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::{
 };
 
 use crate::{
+    coherence::receiver::{OnHead, OnLog, OnMessage, Position, Receiver},
     keys::KeyHash,
-    receiver::{OnHead, OnLog, OnMessage, Position, Receiver},
 };
 
 /// Floors per lane. Two keys in one bucket cost each other a look at Redis per invalidation, nothing else.
