@@ -5,6 +5,7 @@
 
 mod abuse;
 mod admission;
+mod cache_by_hand;
 mod changes;
 mod cluster;
 mod coherence;

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what `--help` says about it.
 
+mod cache;
 mod limits;
 mod parse;
 mod store;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::{Assignment, ListenAddress, Workers};
 
+pub(crate) use self::cache::{Cache, Entry, Flush};
 pub(crate) use self::limits::{Limits, Whom};
 pub(crate) use self::store::{Db, Token};
 use crate::exit;
@@ -24,7 +26,7 @@ const TEMPLATE: &str = "\
 const COMMANDS: &str = "\
 Run:     up, start, stop
 Look:    status (ls, list, ps), describe, logs, top (monit), ping
-Change:  reload, scale, restart, upgrade, limits
+Change:  reload, scale, restart, upgrade, limits, cache
 Set up:  config, db, token, doctor, service, healthcheck, completions, man
 `--help` tells what each one does.";
 
@@ -45,6 +47,7 @@ Change:
   restart      replace one worker, or all
   upgrade      replace the supervisor's own program in place
   limits       what is left for a client; reset, block, unblock
+  cache        how it does and what it holds; del, flush
 Set up:
   config       check, show, init, schema
   db           migrate, status, rollback, seed
@@ -230,6 +233,12 @@ Examples:
   supervisor limits block address:192.0.2.1 --for 10m"
     )]
     Limits(Limits),
+    /// Look at the cache of the running cluster, and make workers forget
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  supervisor cache stats\n  supervisor cache get product green-tea\n  supervisor cache flush --tag listing"
+    )]
+    Cache(Cache),
     /// Print a bearer token for the API
     #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod cache;
 mod change;
 mod completions;
 mod config;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Failur
         Command::Config(command) => config::run(global, command, output),
         Command::Db(command) => worker::db(global, command, output),
         Command::Limits(command) => worker::limits(global, command, output),
+        Command::Cache(command) => worker::cache(global, command, output),
         Command::Token(token) => worker::token(global, token, output),
     }
 }

@@ -1,5 +1,6 @@
 //! The worker's command line. People use it through `supervisor`; it is spelt out here so that `--help` teaches.
 
+mod cache;
 mod limits;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::SeedSize;
 use uuid::Uuid;
 
+pub(crate) use self::cache::{CacheCommand, Entry, Flush};
 pub(crate) use self::limits::{LimitsCommand, Whom};
 
 /// The process that serves, and the verbs that need its database or keys.
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// Looks at limits and changes them by hand
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Looks into the cache, and makes workers forget
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Looks whether Redis and the database are as they should be
     Doctor {
         /// One JSON document on stdout

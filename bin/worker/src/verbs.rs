@@ -1,7 +1,9 @@
 //! The verbs: one thing done, then the end.
 
+mod cache;
 mod doctor;
 pub(crate) mod limits;
+mod table;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
@@ -34,13 +36,8 @@ pub(crate) fn run(command: Command, settings: &Settings) -> anyhow::Result<u8> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("cannot start a runtime")?.block_on(database(command, settings))
         }
-        Command::Limits(command) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.context("cannot start a runtime")?;
-            let done = runtime.block_on(limits::run(command, settings));
-            runtime.shutdown_background();
-            done.map(|()| 0)
-        }
+        Command::Limits(command) => against_redis(limits::run(command, settings)),
+        Command::Cache(command) => against_redis(cache::run(command, settings)),
         Command::Doctor { json } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.context("cannot start a runtime")?;
@@ -51,6 +48,15 @@ pub(crate) fn run(command: Command, settings: &Settings) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// Does what has tasks of its own, which are not waited for when it is done.
+fn against_redis(verb: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start a runtime")?;
+    let done = runtime.block_on(verb);
+    runtime.shutdown_background();
+    done.map(|()| 0)
 }
 
 async fn database(command: DatabaseCommand, settings: &Settings) -> anyhow::Result<u8> {

@@ -9,6 +9,12 @@ use crate::document::Document;
 use crate::error::ApiError;
 use crate::listing::ListingQuery;
 
+/// All that is cached.
+pub const NAMESPACES: [Namespace; 2] = [PRODUCTS, LISTS];
+
+const PRODUCTS: Namespace = Namespace { name: "product", schema: 1 };
+const LISTS: Namespace = Namespace { name: "list", schema: 1 };
+
 /// The list of all categories, which no product write changes.
 const CATEGORIES: &str = "categories";
 
@@ -29,8 +35,8 @@ impl Catalogue {
             store,
             caches: caches.clone(),
             options: caches.options(),
-            products: caches.namespace(Namespace { name: "product", schema: 1 }),
-            lists: caches.namespace(Namespace { name: "list", schema: 1 }),
+            products: caches.namespace(PRODUCTS),
+            lists: caches.namespace(LISTS),
         }
     }
 

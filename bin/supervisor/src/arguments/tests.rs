@@ -63,6 +63,8 @@ fn a_mistyped_command_or_flag_is_wrong_usage_with_a_suggestion() {
         ("supervisor up --set a", ErrorKind::ValueValidation, "KEY=VALUE"),
         ("supervisor token --role vendor", ErrorKind::MissingRequiredArgument, "--vendor"),
         ("supervisor limits block address:192.0.2.1", ErrorKind::MissingRequiredArgument, "--for"),
+        ("supervisor cache flush", ErrorKind::MissingRequiredArgument, "--tag"),
+        ("supervisor cache flush --all --tag a", ErrorKind::ArgumentConflict, "--tag"),
         ("supervisor status -q -v", ErrorKind::ArgumentConflict, "--verbose"),
         ("supervisor", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, "Usage"),
     ];
@@ -97,6 +99,11 @@ fn the_documented_spellings_are_understood() {
         "supervisor limits reset address:192.0.2.1 --policy a --policy b",
         "supervisor limits block address:192.0.2.1 --for 10m",
         "supervisor limits unblock api_key:-",
+        "supervisor cache stats --json",
+        "supervisor cache get product green-tea --json",
+        "supervisor cache del list -- categories",
+        "supervisor cache flush --tag listing --tag vendor:1",
+        "supervisor cache flush --all --socket /tmp/s.sock",
     ];
     for line in lines {
         if let Err(error) = parse(line) {

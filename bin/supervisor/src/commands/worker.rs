@@ -1,10 +1,10 @@
-//! `supervisor db`, `supervisor limits` and `supervisor token`: the worker's executable does them, with the settings as they are resolved here.
+//! `supervisor db`, `limits`, `cache` and `token`: the worker's executable does them, with the settings as they are resolved here.
 
 use config::{Assignment, Loaded};
 use supervise::control::Client;
 
 use super::up::redis;
-use crate::arguments::{Db, Global, Limits, Token, Whom, WorkerBin, name_of};
+use crate::arguments::{Cache, Db, Entry, Flush, Global, Limits, Token, Whom, WorkerBin, name_of};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::settings::{self, control_socket};
@@ -49,12 +49,43 @@ pub(crate) fn limits(global: &Global, command: &Limits, output: &Output) -> Resu
     let Whom { key, policies, worker } = whom;
     let policies = policies.iter().flat_map(|name| ["--policy", name]);
     let arguments: Vec<_> = ["limits", verb].into_iter().chain(option).chain(policies).chain(["--", key]).collect();
+    become_worker_beside(global, worker, &arguments, output)
+}
+
+/// All but the figures, which the supervisor knows.
+pub(crate) fn cache(global: &Global, command: &Cache, output: &Output) -> Result<Exit, Failure> {
+    let of_entry = |verb, entry: &Entry, json: bool| {
+        let json = json.then_some("--json");
+        let key = ["--", &entry.namespace, &entry.key];
+        let arguments: Vec<_> = ["cache", verb].into_iter().chain(json).chain(key).collect();
+        become_worker_beside(global, &entry.worker, &arguments, output)
+    };
+    match command {
+        Cache::Stats(json) => super::cache::stats(global, json, output),
+        Cache::Get { entry, json } => of_entry("get", entry, json.json),
+        Cache::Del(entry) => of_entry("del", entry, false),
+        Cache::Flush(Flush { what, worker }) => {
+            let tags = what.tags.iter().flat_map(|tag| ["--tag", tag]);
+            let namespace = what.namespace.iter().flat_map(|namespace| ["--namespace", namespace]);
+            let all = what.all.then_some("--all");
+            let arguments: Vec<_> = ["cache", "flush"].into_iter().chain(tags).chain(namespace).chain(all).collect();
+            become_worker_beside(global, worker, &arguments, output)
+        }
+    }
+}
+
+/// With the Redis of whatever runs here, which `up` may have brought along.
+fn become_worker_beside(
+    global: &Global,
+    worker: &WorkerBin,
+    arguments: &[&str],
+    output: &Output,
+) -> Result<Exit, Failure> {
     let mut sources = settings::sources(global);
-    // The counters are in the Redis of whatever runs here, which `up` may have brought along.
     if let Some(url) = private_redis(global, &config::load(&sources)?) {
         sources.defaults.push(Assignment::new("redis.url", url, "up"));
     }
-    become_worker_with(&settings::load(&sources, output)?, worker, &arguments)
+    become_worker_with(&settings::load(&sources, output)?, worker, arguments)
 }
 
 fn private_redis(global: &Global, loaded: &Loaded) -> Option<String> {

@@ -2,7 +2,6 @@
 
 mod list;
 mod standing;
-mod table;
 mod who;
 
 use std::time::Duration;
@@ -13,7 +12,7 @@ use redis_store::{RedisStore, Role};
 use telemetry::Registry;
 
 pub(crate) use self::who::Who;
-use super::print;
+use super::{print, table};
 use crate::arguments::{LimitsCommand, Whom};
 use crate::exit::Failure;
 use crate::settings;

@@ -4,7 +4,7 @@ use config::{Policy, RateLimit};
 use serde_json::{Value, json};
 
 use super::SCHEMA;
-use super::table::{columns, duration};
+use crate::verbs::table::{columns, duration};
 
 /// All policies: a line for each, or one JSON document.
 pub(super) fn text(limits: &RateLimit, as_json: bool) -> String {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis_store::Error;
 use serde_json::{Value, json};
 
-use super::table::{columns, duration};
 use super::{Found, SCHEMA, Who};
+use crate::verbs::table::{columns, duration};
 
 /// How one client stands.
 pub(super) struct Standing(Vec<Row>);
