@@ -15,6 +15,10 @@ pub struct Config {
     pub l1_ttl: Duration,
     /// How long L1 is trusted after the last contact with Redis.
     pub disconnected_ttl: Duration,
+    /// Loads of one namespace at a time in this worker.
+    pub most_loads: usize,
+    /// Loads that wait for one of these to end; beyond it they fail at once.
+    pub most_waiting_loads: usize,
     /// How long a writer may take from the announcement of a change to its invalidation, before another worker makes that.
     pub change_timeout: Duration,
 }
@@ -27,6 +31,8 @@ impl Default for Config {
             ttl: Duration::from_secs(60),
             l1_ttl: Duration::from_secs(30),
             disconnected_ttl: Duration::from_secs(10),
+            most_loads: 32,
+            most_waiting_loads: 1024,
             change_timeout: Duration::from_secs(10),
         }
     }

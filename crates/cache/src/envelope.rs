@@ -5,7 +5,11 @@
 //! u32 · checksum u64 (xxh3 of the head before it and all that follows). Each tag: length u8 · name · epoch u64 · sequence number u64. `lease.lua` reads the first eight
 //! bytes, the epoch and the version.
 //!
+//! A payload that LZ4 makes a tenth smaller lies there compressed, its length in four bytes before it.
+//!
 //! Format 1, which had no tags, is a miss for this release, and this one for the other.
+
+use std::borrow::Cow;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,6 +27,9 @@ const MAGIC: [u8; 2] = *b"bw";
 const FORMAT: u8 = 2;
 const CODEC_BINCODE_2: u8 = 1;
 const FLAG_ABSENT: u8 = 1;
+const FLAG_LZ4: u8 = 2;
+/// What is shorter is not worth compressing.
+const COMPRESSED_FROM_BYTES: usize = 4 * 1024;
 /// Bytes of a tag beside its name.
 const TAG_BYTES: usize = 17;
 /// Where the checksum starts; it covers everything before it.
@@ -48,7 +55,7 @@ pub(crate) struct Head {
 pub(crate) struct Envelope<'a> {
     pub(crate) head: Head,
     pub(crate) tags: SmallVec<[Tag<'a>; 4]>,
-    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload: Option<Cow<'a, [u8]>>,
 }
 
 /// Why an entry in Redis cannot be used.
@@ -68,12 +75,14 @@ pub(crate) fn signature(schema: u32) -> [u8; 8] {
 
 /// An entry ready for Redis. There are at most 255 tags, and each has at most 255 bytes.
 pub(crate) fn seal(schema: u32, head: &Head, tags: &[Tag<'_>], payload: Option<&[u8]>) -> Vec<u8> {
-    let payload_bytes = payload.unwrap_or_default();
+    let compressed = payload.and_then(compress);
+    let payload_bytes = compressed.as_deref().or(payload).unwrap_or_default();
+    let flags = if payload.is_none() { FLAG_ABSENT } else { 0 } | if compressed.is_some() { FLAG_LZ4 } else { 0 };
     let tags_length: usize = tags.iter().map(|tag| TAG_BYTES + tag.name.len()).sum();
     let length = tags_length + payload_bytes.len();
     let mut bytes = Vec::with_capacity(HEAD_BYTES + length);
     bytes.extend_from_slice(&signature(schema));
-    bytes.extend_from_slice(&[if payload.is_none() { FLAG_ABSENT } else { 0 }, tags.len() as u8, 0, 0]);
+    bytes.extend_from_slice(&[flags, tags.len() as u8, 0, 0]);
     bytes.extend_from_slice(&head.epoch.to_le_bytes());
     bytes.extend_from_slice(&head.version.to_le_bytes());
     bytes.extend_from_slice(&head.fresh_us.to_le_bytes());
@@ -114,6 +123,11 @@ pub(crate) fn open(schema: u32, bytes: &[u8]) -> Result<Envelope<'_>, Mismatch> 
         tags.push(tag);
         payload = rest;
     }
+    let payload = match head[8] {
+        flags if flags & FLAG_ABSENT != 0 => None,
+        flags if flags & FLAG_LZ4 != 0 => Some(Cow::Owned(decompress(payload).ok_or(Mismatch::Corrupt)?)),
+        _ => Some(Cow::Borrowed(payload)),
+    };
     Ok(Envelope {
         head: Head {
             epoch: u64::from_le_bytes(array(head, 12)),
@@ -123,8 +137,26 @@ pub(crate) fn open(schema: u32, bytes: &[u8]) -> Result<Envelope<'_>, Mismatch> 
             load_us: u32::from_le_bytes(array(head, 44)),
         },
         tags,
-        payload: (head[8] & FLAG_ABSENT == 0).then_some(payload),
+        payload,
     })
+}
+
+/// The payload, compressed, if that pays: by a tenth at least.
+fn compress(payload: &[u8]) -> Option<Vec<u8>> {
+    if payload.len() < COMPRESSED_FROM_BYTES {
+        return None;
+    }
+    let compressed = lz4_flex::block::compress_prepend_size(payload);
+    (compressed.len() <= payload.len() / 10 * 9).then_some(compressed)
+}
+
+fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
+    // Nobody is made to reserve more than a value may have.
+    let (length, compressed) = lz4_flex::block::uncompressed_size(bytes).ok()?;
+    if length > MAX_VALUE_BYTES {
+        return None;
+    }
+    lz4_flex::block::decompress(compressed, length).ok()
 }
 
 fn open_tag(bytes: &[u8]) -> Option<(Tag<'_>, &[u8])> {
@@ -213,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_payload_is_compressed_if_that_pays() {
+        let (dull, random): (Vec<u8>, Vec<u8>) =
+            (b"a lamp, a lamp, ".repeat(1_000), (0..16_000).map(|_| fastrand::u8(..)).collect());
+        let length = |payload: &[u8]| {
+            let sealed = seal(7, &HEAD, &[], Some(payload));
+            assert_eq!(open(7, &sealed).unwrap().payload.as_deref(), Some(payload));
+            sealed.len() - HEAD_BYTES
+        };
+        assert!(length(&dull) < dull.len() / 10, "{}", length(&dull));
+        assert_eq!(length(&random), random.len());
+        assert_eq!(length(&dull[..COMPRESSED_FROM_BYTES - 1]), COMPRESSED_FROM_BYTES - 1);
+        // The length that the payload claims is not believed.
+        assert_eq!(decompress(&[255, 255, 255, 255, 0]), None);
+        assert_eq!(decompress(&[]), None);
+    }
+
+    #[test]
     fn bytes_left_over_are_not_a_value() {
         let mut payload = encode(&5_u32).unwrap();
         assert_eq!(decode::<u32>(&payload), Some(5));
@@ -233,7 +282,7 @@ mod tests {
             let mut bytes = seal(schema, &head, &tags, payload.as_deref());
             {
                 let opened = open(schema, &bytes).unwrap();
-                prop_assert_eq!((opened.head, opened.payload), (head, payload.as_deref()));
+                prop_assert_eq!((opened.head, opened.payload.as_deref()), (head, payload.as_deref()));
                 prop_assert_eq!(&opened.tags[..], &tags[..]);
             }
             prop_assert_eq!(claimed_version(&bytes), Some(version));

@@ -14,6 +14,9 @@ pub enum LoadError {
     /// The loader took longer than [`Options::load_timeout`](crate::Options::load_timeout).
     #[error("the loader took too long")]
     TimedOut,
+    /// So many loads are under way in this worker, and so many wait, that this one was not begun.
+    #[error("too many loads are under way")]
+    Overloaded,
     /// The loader panicked.
     #[error("the loader panicked")]
     Panicked,

@@ -1,5 +1,7 @@
 //! One load from its start to its end: Redis, else the lease, else the loader; then Redis again and this worker's memory.
 
+pub(crate) mod slots;
+
 use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
@@ -187,9 +189,11 @@ impl Load {
         let redis_now_us = shared.clock.redis_now_us().ok_or(0_u64)?;
         let left = |until_us: u64| Duration::from_micros(until_us.saturating_sub(redis_now_us));
         let (fresh, whole) = (left(envelope.head.fresh_us), left(envelope.head.expires_us));
+        // In memory it takes what it took before it was compressed.
+        let value_bytes = envelope.payload.as_deref().map_or(0, <[u8]>::len);
         let value = match envelope.payload {
             None => None,
-            Some(payload) => Some((self.namespace.decode)(payload).ok_or_else(|| {
+            Some(payload) => Some((self.namespace.decode)(&payload).ok_or_else(|| {
                 metrics.l2_mismatch.inc();
                 envelope.head.version
             })?),
@@ -207,7 +211,7 @@ impl Load {
             None => metrics.l2_negative.inc(),
         }
         let kept = Some((seen.stamp.with_version(version), Trust::Coordinated));
-        Ok(Arrival { landed, kept, value_bytes: bytes.len() })
+        Ok(Arrival { landed, kept, value_bytes })
     }
 
     async fn load_leased(&self, loading: Loading, grant: Grant, seen: Seen) -> Result<Arrival, LoadError> {
@@ -217,7 +221,9 @@ impl Load {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Should this not arrive, the others wait until the lease ends.
-                let _ = l2.release(address, key, grant, self.hold()).await;
+                // What this worker has no room for another may have.
+                let hold = if matches!(error, LoadError::Overloaded) { Duration::ZERO } else { self.hold() };
+                let _ = l2.release(address, key, grant, hold).await;
                 return Err(error);
             }
         };
@@ -255,12 +261,12 @@ impl Load {
 
     async fn load(&self, loading: Loading) -> Result<Encoded, LoadError> {
         let metrics = &self.namespace.metrics;
-        let guarded = AssertUnwindSafe(loading).catch_unwind();
-        let result = match tokio::time::timeout(self.options.load_timeout, guarded).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(LoadError::Panicked),
-            Err(_) => Err(LoadError::TimedOut),
+        let in_turn = async {
+            let _slot = self.namespace.slots.take().await?;
+            AssertUnwindSafe(loading).catch_unwind().await.unwrap_or(Err(LoadError::Panicked))
         };
+        let result = tokio::time::timeout(self.options.load_timeout, in_turn).await;
+        let result = result.unwrap_or(Err(LoadError::TimedOut));
         match &result {
             Ok(Encoded { value: Some(_), .. }) => metrics.loader_value.inc(),
             Ok(Encoded { value: None, .. }) => metrics.loader_absent.inc(),

@@ -20,6 +20,7 @@ use crate::{
     keys::{KeyHash, LANES, LaneKeys},
     l1::{EntryKey, L1},
     l2::{Group, L2, LaneAddress},
+    load::slots::Slots,
     metrics::{Metrics, NamespaceMetrics},
     tags::{self, TagStamp},
 };
@@ -36,13 +37,14 @@ pub(crate) struct NamespaceState {
     pub(crate) metrics: NamespaceMetrics,
     /// Makes the namespace's type out of a payload.
     pub(crate) decode: fn(&[u8]) -> Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) slots: Slots,
     lanes: Vec<(Lane, LaneKeys)>,
 }
 
 impl NamespaceState {
     fn new(
         id: u32,
-        prefix: &str,
+        config: &Config,
         registry: &Registry,
         (name, schema): (&'static str, u32),
         decode: fn(&[u8]) -> Option<Arc<dyn Any + Send + Sync>>,
@@ -51,10 +53,11 @@ impl NamespaceState {
             id,
             name,
             schema,
-            channel: crate::keys::channel(prefix, name),
+            channel: crate::keys::channel(&config.prefix, name),
             metrics: NamespaceMetrics::new(registry, name),
             decode,
-            lanes: (0..LANES).map(|lane| (Lane::new(), LaneKeys::new(prefix, name, lane))).collect(),
+            slots: Slots::new(config.most_loads, config.most_waiting_loads),
+            lanes: (0..LANES).map(|lane| (Lane::new(), LaneKeys::new(&config.prefix, name, lane))).collect(),
         }
     }
 
@@ -92,8 +95,7 @@ impl Shared {
     pub(crate) fn new(config: Config, store: RedisStore, registry: &Registry) -> Self {
         let clock = Arc::new(Clock::new());
         // A tag is no value, so there is nothing to decode.
-        let tags =
-            Arc::new(NamespaceState::new(tags::NAMESPACE_ID, &config.prefix, registry, (tags::NAMESPACE, 0), |_| None));
+        let tags = Arc::new(NamespaceState::new(tags::NAMESPACE_ID, &config, registry, (tags::NAMESPACE, 0), |_| None));
         Self {
             namespaces: watch::Sender::new(vec![Arc::clone(&tags)]),
             tags,
@@ -123,12 +125,11 @@ impl Shared {
     ) -> Arc<NamespaceState> {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         assert!(!name.is_empty() && name.bytes().all(is_plain), "{name:?} cannot name a cache namespace");
-        let prefix = &self.config.prefix;
         let mut added = None;
         self.namespaces.send_modify(|namespaces| {
             assert!(namespaces.iter().all(|other| other.name != name), "the cache namespace {name:?} exists");
             let id = namespaces.len() as u32;
-            let namespace = Arc::new(NamespaceState::new(id, prefix, registry, (name, schema), decode));
+            let namespace = Arc::new(NamespaceState::new(id, &self.config, registry, (name, schema), decode));
             added = Some(Arc::clone(&namespace));
             namespaces.push(namespace);
         });

@@ -14,7 +14,7 @@ use std::{
 use cache::{Caches, Hit, LoadError, Options, Source};
 use test_support::{Redis, eventually, unique_prefix};
 
-use crate::harness::{Database, SOON, Setup};
+use crate::harness::{Database, SOON, Setup, Worker};
 
 fn setup() -> Setup {
     Setup::new(Redis::shared().url(), &unique_prefix())
@@ -148,6 +148,40 @@ fn a_failure_answers_everybody_at_once_and_for_a_moment_after() {
     }
     let database = Database::with(&["lamp"]);
     eventually(SOON, || workers[0].try_read(&database, "lamp").is_ok());
+}
+
+#[test]
+fn a_cold_cache_is_no_storm_on_the_database() {
+    let mut setup = setup();
+    (setup.config.most_loads, setup.config.most_waiting_loads) = (4, 50);
+    let workers = setup.workers(2);
+    let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let read = |worker: &Worker, number: u64| {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        worker.start(async move |parts| {
+            let load = async move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, LoadError>(Some(number))
+            };
+            parts.prices.get_or_load(&format!("row-{number}"), &parts.options, load).await.map(|hit| hit.value)
+        })
+    };
+    let waves: Vec<_> =
+        (0..40).flat_map(|number| [read(&workers[0], number), read(&workers[1], 1_000 + number)]).collect();
+    assert!(waves.into_iter().all(|answer| answer.recv_timeout(SOON).unwrap().is_ok()));
+    let most_at_once = most.load(Ordering::SeqCst);
+    assert!((5..=8).contains(&most_at_once), "{most_at_once} loads at once by two workers");
+    // More than may wait are refused at once, and not by the other worker, which has room.
+    let answers: Vec<_> = (2_000..2_200).map(|number| read(&workers[0], number)).collect();
+    let refused = answers.into_iter().filter(|answer| {
+        let result = answer.recv_timeout(SOON).unwrap();
+        matches!(result, Err(LoadError::Overloaded))
+    });
+    let refused = refused.count();
+    assert!((50..=146).contains(&refused), "{refused} of 200 refused");
+    assert!((2_000..2_200).all(|number| read(&workers[1], number).recv_timeout(SOON).unwrap().is_ok()));
 }
 
 #[test]
