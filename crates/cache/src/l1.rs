@@ -106,51 +106,75 @@ impl Weighter<EntryKey, Entry> for ByBytes {
     }
 }
 
-/// The store.
+/// The store. What is known to be absent has a part of its own, so that whoever asks for random keys drives out nothing but what
+/// others like him asked for (trap T9).
 #[derive(Debug)]
 pub(crate) struct L1 {
-    entries: Cache<EntryKey, Entry, ByBytes>,
+    values: Store,
+    absent: Store,
 }
+
+type Store = Cache<EntryKey, Entry, ByBytes>;
 
 impl L1 {
     pub(crate) fn new(budget_bytes: u64) -> Self {
-        let options = OptionsBuilder::new()
-            .shards(SHARDS)
-            .estimated_items_capacity((budget_bytes / TYPICAL_ENTRY_BYTES).max(16) as usize)
-            .weight_capacity(budget_bytes.max(OVERHEAD_BYTES))
-            .build()
-            .expect("all required options are given");
-        let hasher = DefaultHashBuilder::default();
-        Self { entries: Cache::with_options(options, ByBytes, hasher, DefaultLifecycle::default()) }
+        let (values, absent) = divided(budget_bytes);
+        Self { values: store(values), absent: store(absent) }
     }
 
     /// Makes do with another budget from now on; what is too much goes at once.
     pub(crate) fn set_budget(&self, budget_bytes: u64) {
-        self.entries.set_capacity(budget_bytes.max(OVERHEAD_BYTES));
+        let (values, absent) = divided(budget_bytes);
+        self.values.set_capacity(values);
+        self.absent.set_capacity(absent);
     }
 
     pub(crate) fn get(&self, key: &EntryRef<'_>) -> Option<Entry> {
-        self.entries.get(key)
+        self.values.get(key).or_else(|| self.absent.get(key))
     }
 
     pub(crate) fn insert(&self, key: EntryKey, entry: Entry) {
-        self.entries.insert(key, entry);
+        let (part, other) = match entry.value {
+            Some(_) => (&self.values, &self.absent),
+            None => (&self.absent, &self.values),
+        };
+        other.remove(&EntryRef { namespace: key.namespace, key: &key.key });
+        part.insert(key, entry);
     }
 
     pub(crate) fn remove(&self, key: &EntryKey) {
-        self.entries.remove(&EntryRef { namespace: key.namespace, key: &key.key });
+        let key = EntryRef { namespace: key.namespace, key: &key.key };
+        self.values.remove(&key);
+        self.absent.remove(&key);
     }
 
     /// Removes an entry that does not reflect the invalidation with this number.
     pub(crate) fn remove_older(&self, key: &EntryKey, sequence: u64) {
         let key = EntryRef { namespace: key.namespace, key: &key.key };
-        self.entries.remove_if(&key, |entry| entry.stamp.sequence < sequence);
+        self.values.remove_if(&key, |entry| entry.stamp.sequence < sequence);
+        self.absent.remove_if(&key, |entry| entry.stamp.sequence < sequence);
     }
 
     /// Bytes in use, as they are counted against the budget.
     pub(crate) fn weight(&self) -> u64 {
-        self.entries.weight()
+        self.values.weight() + self.absent.weight()
     }
+}
+
+/// A twentieth is for what is absent.
+fn divided(budget_bytes: u64) -> (u64, u64) {
+    let absent = (budget_bytes / 20).max(OVERHEAD_BYTES);
+    (budget_bytes.saturating_sub(absent).max(OVERHEAD_BYTES), absent)
+}
+
+fn store(budget_bytes: u64) -> Store {
+    let options = OptionsBuilder::new()
+        .shards(SHARDS)
+        .estimated_items_capacity((budget_bytes / TYPICAL_ENTRY_BYTES).max(16) as usize)
+        .weight_capacity(budget_bytes)
+        .build()
+        .expect("all required options are given");
+    Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 #[cfg(test)]
@@ -187,6 +211,28 @@ mod tests {
         assert_eq!(store.weight(), OVERHEAD_BYTES + 1 + 10);
         store.remove_older(&key, 12);
         assert_eq!(store.weight(), 0);
+    }
+
+    #[test]
+    fn whoever_asks_for_random_keys_drives_out_nothing_but_what_is_absent() {
+        let store = L1::new(1 << 20);
+        let hot = |number: u32| EntryKey::new(1, &format!("hot-{number}"));
+        let is_there = |key: &EntryKey| store.get(&EntryRef { namespace: 1, key: &key.key }).is_some();
+        for number in 0..500 {
+            store.insert(hot(number), entry(1, 600));
+        }
+        for number in 0..100_000 {
+            let absent = Entry { value: None, ..entry(1, 0) };
+            store.insert(EntryKey::new(1, &format!("nobody-{number}")), absent);
+        }
+        let kept = (0..500).filter(|number| is_there(&hot(*number))).count();
+        assert!(kept >= 490, "{kept} of 500");
+        assert!(store.weight() <= 1 << 20);
+        // A row that is created, or deleted, is in one part only.
+        let key = hot(1);
+        store.insert(key.clone(), Entry { value: None, ..entry(2, 0) });
+        store.remove(&key);
+        assert!(!is_there(&key));
     }
 
     #[test]
