@@ -86,6 +86,19 @@ fn an_entry_is_looked_at_and_forgotten_by_key_by_tag_and_with_all_others() {
 }
 
 #[test]
+fn a_warm_cache_answers_the_first_client_without_the_database() {
+    let cluster = Cluster::builder().workers(1).configuration("[rate_limit]\nenabled = false\n").start();
+    let page: Value = serde_json::from_slice(&cluster.send(&Request::get("/api/v1/products?limit=100")).body).unwrap();
+    let told = stdout(&cache(&cluster, &["warm", "--rate", "100000"]));
+    let count: usize = told.strip_suffix(" products are cached\n").and_then(|count| count.parse().ok()).unwrap();
+    assert!(count >= 100, "{told}");
+    for item in page["items"].as_array().unwrap() {
+        let path = format!("/api/v1/products/{}", item["id"].as_str().unwrap());
+        assert_eq!(found(&cluster, &path), "bellwether; hit; detail=l2");
+    }
+}
+
+#[test]
 fn what_does_not_exist_is_said_and_nothing_is_done() {
     let cluster = Cluster::builder().workers(1).start();
     let refused = cache(&cluster, &["del", "prodct", "a"]);

@@ -47,7 +47,7 @@ Change:
   restart      replace one worker, or all
   upgrade      replace the supervisor's own program in place
   limits       what is left for a client; reset, block, unblock
-  cache        how it does and what it holds; del, flush
+  cache        how it does and what it holds; warm, del, flush
 Set up:
   config       check, show, init, schema
   db           migrate, status, rollback, seed

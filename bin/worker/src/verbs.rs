@@ -132,6 +132,15 @@ async fn seed(store: &Store, size: SeedSize, if_empty: bool) -> anyhow::Result<(
     }
 }
 
+/// For work whose end nobody knows.
+fn spinner(template: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
 fn progress_bar(length: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -1,8 +1,13 @@
 //! The product catalogue: reads through the cache, writes that no worker's cache outlives. No HTTP.
 
+use std::error::Error;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use auth::{Identity, Role};
-use cache::{Cache, CacheKey, Caches, Hit, Loaded, Namespace, Options};
-use store::{IdOrSlug, Product, ProductChanges, Store, UpdateOutcome};
+use cache::{Cache, CacheKey, Caches, Hit, LoadError, Loaded, Namespace, Options};
+use store::{IdOrSlug, ListFilter, MAX_LIMIT, Product, ProductChanges, Store, UpdateOutcome};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::conditional::IfMatch;
 use crate::document::Document;
@@ -42,6 +47,35 @@ impl Catalogue {
 
     /// One product; a hit without a value says that there is none.
     pub(crate) async fn product(&self, key: &IdOrSlug) -> Result<Hit<Document>, ApiError> {
+        Ok(self.cached_product(key).await?)
+    }
+
+    /// Reads every product through the cache, under its id, at most so many in a second, and tells how many after each. What
+    /// Redis has already costs no query.
+    pub async fn warm(
+        &self,
+        per_second: NonZeroU32,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        let (mut filter, mut done) = (ListFilter { limit: MAX_LIMIT, ..ListFilter::default() }, 0);
+        let mut turns = interval(Duration::from_secs(1) / per_second.get());
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let page = self.store.products().list(&filter).await?;
+            for product in &page.items {
+                turns.tick().await;
+                self.cached_product(&product.id.into()).await?;
+                done += 1;
+                progress(done);
+            }
+            match page.next {
+                None => return Ok(done),
+                next => filter.after = next,
+            }
+        }
+    }
+
+    async fn cached_product(&self, key: &IdOrSlug) -> Result<Hit<Document>, LoadError> {
         let load = {
             let (products, key) = (self.store.products(), key.clone());
             move || async move {
@@ -50,7 +84,7 @@ impl Catalogue {
                 Ok::<_, store::Error>(Loaded { tags: tags_of(&product), ..Some(document).into() })
             }
         };
-        Ok(self.products.get_or_load(&key.to_string(), &self.options, load).await?)
+        self.products.get_or_load(&key.to_string(), &self.options, load).await
     }
 
     /// One page of products.

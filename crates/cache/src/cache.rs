@@ -130,6 +130,8 @@ where
         loading: impl FnOnce() -> Loading,
     ) -> Result<Hit<V>, LoadError> {
         let shared = self.shared();
+        // The first look ends what began before it.
+        shared.looked().await;
         let entry_key = EntryKey::new(self.namespace.id, key);
         let mut waiting = Waiting { shared, options, old, soft: Instant::now() + options.soft_timeout };
         let mut has_waited = false;

@@ -57,6 +57,9 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     loop {
         let may_look = store.is_connected() && shared.l2.may_probe();
         let is_healthy = may_look && look(&shared, &mut suspicion).await.is_ok();
+        if is_healthy {
+            shared.has_looked.send_replace(true);
+        }
         deliver(&shared).await;
         if is_healthy {
             // What fails now is overdue the next time, too.

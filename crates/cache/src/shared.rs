@@ -4,11 +4,15 @@ use std::{
     any::Any,
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use redis_store::{Error, RedisStore};
 use telemetry::Registry;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use crate::{
     clock::Clock,
@@ -27,6 +31,9 @@ use crate::{
 
 /// A script must not keep Redis from answering others for long.
 pub(crate) const KEYS_PER_CALL: usize = 256;
+
+/// A look takes one round trip; a Redis that is slower than this is as good as away.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 
 /// A namespace at work.
 pub(crate) struct NamespaceState {
@@ -87,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) look_now: Notify,
     /// Asks the subscriber to start over.
     pub(crate) resubscribe: Notify,
+    /// Whether the watchdog has looked at least once: before that nobody knows where the lanes stand.
+    pub(crate) has_looked: watch::Sender<bool>,
     /// Whether the subscription believes that it hears everything.
     pub(crate) is_subscribed: AtomicBool,
 }
@@ -108,6 +117,7 @@ impl Shared {
             metrics: Metrics::new(registry),
             look_now: Notify::new(),
             resubscribe: Notify::new(),
+            has_looked: watch::Sender::new(false),
             is_subscribed: AtomicBool::new(false),
         }
     }
@@ -152,6 +162,14 @@ impl Shared {
         let key = EntryKey::new(namespace.id, key);
         self.flights.detach(&key, sequence);
         self.l1.remove_older(&key, sequence);
+    }
+
+    /// Waits for the first look at the lanes, if Redis is there: what is loaded before it would not be believed by anybody.
+    pub(crate) async fn looked(&self) {
+        if *self.has_looked.borrow() || !self.l2.store().is_connected() {
+            return;
+        }
+        let _ = timeout(FIRST_LOOK, self.has_looked.subscribe().wait_for(|has_looked| *has_looked)).await;
     }
 
     /// Whether none of these tags was invalidated since they were noted.

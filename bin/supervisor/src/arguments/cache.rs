@@ -1,5 +1,7 @@
 //! `supervisor cache`: the supervisor knows the figures; the worker's executable does the rest.
 
+use std::num::NonZeroU32;
+
 use clap::{Args, Subcommand};
 
 use super::{Json, WorkerBin};
@@ -18,6 +20,15 @@ pub(crate) enum Cache {
         entry: Entry,
         #[command(flatten)]
         json: Json,
+    },
+    /// Read every product through the cache, so that the first client does not wait for it
+    #[command(after_help = "Example:\n  supervisor cache warm --rate 500")]
+    Warm {
+        /// Products in a second
+        #[arg(long, default_value = "200", value_name = "PER_SECOND")]
+        rate: NonZeroU32,
+        #[command(flatten)]
+        worker: WorkerBin,
     },
     /// Make every worker forget one key
     #[command(after_help = "Example:\n  supervisor cache del product green-tea")]

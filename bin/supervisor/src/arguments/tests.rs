@@ -63,6 +63,7 @@ fn a_mistyped_command_or_flag_is_wrong_usage_with_a_suggestion() {
         ("supervisor up --set a", ErrorKind::ValueValidation, "KEY=VALUE"),
         ("supervisor token --role vendor", ErrorKind::MissingRequiredArgument, "--vendor"),
         ("supervisor limits block address:192.0.2.1", ErrorKind::MissingRequiredArgument, "--for"),
+        ("supervisor cache warm --rate 0", ErrorKind::ValueValidation, "--rate"),
         ("supervisor cache flush", ErrorKind::MissingRequiredArgument, "--tag"),
         ("supervisor cache flush --all --tag a", ErrorKind::ArgumentConflict, "--tag"),
         ("supervisor status -q -v", ErrorKind::ArgumentConflict, "--verbose"),
@@ -104,6 +105,7 @@ fn the_documented_spellings_are_understood() {
         "supervisor cache del list -- categories",
         "supervisor cache flush --tag listing --tag vendor:1",
         "supervisor cache flush --all --socket /tmp/s.sock",
+        "supervisor cache warm --rate 10",
     ];
     for line in lines {
         if let Err(error) = parse(line) {

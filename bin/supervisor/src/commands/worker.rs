@@ -64,6 +64,9 @@ pub(crate) fn cache(global: &Global, command: &Cache, output: &Output) -> Result
         Cache::Stats(json) => super::cache::stats(global, json, output),
         Cache::Get { entry, json } => of_entry("get", entry, json.json),
         Cache::Del(entry) => of_entry("del", entry, false),
+        Cache::Warm { rate, worker } => {
+            become_worker_beside(global, worker, &["cache", "warm", "--rate", &rate.to_string()], output)
+        }
         Cache::Flush(Flush { what, worker }) => {
             let tags = what.tags.iter().flat_map(|tag| ["--tag", tag]);
             let namespace = what.namespace.iter().flat_map(|namespace| ["--namespace", namespace]);

@@ -1,5 +1,7 @@
 //! `worker cache`: what to look at or to forget.
 
+use std::num::NonZeroU32;
+
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -11,6 +13,12 @@ pub(crate) enum CacheCommand {
         /// One JSON document on stdout
         #[arg(long)]
         json: bool,
+    },
+    /// Reads every product through the cache
+    Warm {
+        /// Products in a second
+        #[arg(long, default_value = "200", value_name = "PER_SECOND")]
+        rate: NonZeroU32,
     },
     /// Makes every worker forget one key
     Del(Entry),

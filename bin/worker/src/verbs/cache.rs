@@ -1,11 +1,14 @@
 //! `worker cache`: what Redis holds for a key, and what is to be forgotten. `supervisor cache` becomes this.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use api::Catalogue;
 use cache::{CacheKey, Caches, Inspection, Invalidation, Readable};
 use config::Settings;
 use redis_store::{RedisStore, Role};
 use serde_json::{Value, json};
+use store::Store;
 use telemetry::Registry;
 
 use super::print;
@@ -22,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(command: CacheCommand, settings: &Settings) -> anyhow::Result<()> {
     let caches = open(settings).await?;
+    let caches = if let CacheCommand::Warm { .. } = command { caches } else { opened(caches) };
     match command {
         CacheCommand::Get { entry, json } => {
             let found = caches.inspect(&key(&caches, &entry)?).await.map_err(failed)?;
@@ -30,6 +34,10 @@ pub(super) async fn run(command: CacheCommand, settings: &Settings) -> anyhow::R
         CacheCommand::Del(entry) => {
             invalidate(&caches, &[key(&caches, &entry)?]).await?;
             print(&format!("forgotten by every worker: {} {}", entry.namespace, entry.key))
+        }
+        CacheCommand::Warm { rate } => {
+            let products = warm(caches, settings, rate).await?;
+            print(&format!("{products} products are cached"))
         }
         CacheCommand::Flush(flush) => print(&forget(&caches, &flush).await?),
     }
@@ -43,11 +51,23 @@ async fn open(settings: &Settings) -> anyhow::Result<Caches> {
         return Err(Failure::unavailable(format!("cannot reach {address}; `supervisor doctor` tells more")).into());
     }
     let caches = Caches::new(settings::cache(settings, 1), store, &Registry::new());
+    Ok(caches)
+}
+
+/// For looking and forgetting: no value is read.
+fn opened(caches: Caches) -> Caches {
     for namespace in api::NAMESPACES {
-        // No value is read here.
         caches.namespace::<()>(namespace);
     }
-    Ok(caches)
+    caches
+}
+
+async fn warm(caches: Caches, settings: &Settings, rate: NonZeroU32) -> anyhow::Result<u64> {
+    let store = Store::connect(&settings::database(settings), &Registry::new()).await.map_err(Failure::from)?;
+    let spinner = super::spinner("{spinner} {pos} products, {per_sec}");
+    let warmed = Catalogue::new(store, &caches).warm(rate, |done| spinner.set_position(done)).await;
+    spinner.finish_and_clear();
+    Ok(warmed.map_err(|error| Failure::unavailable(format!("not all products could be loaded: {error}")))?)
 }
 
 fn key(caches: &Caches, entry: &Entry) -> Result<CacheKey, Failure> {

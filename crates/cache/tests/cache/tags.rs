@@ -218,3 +218,23 @@ fn keys_and_tags_of_several_namespaces_go_in_one_call() {
         assert_eq!(read(&worker, &database, key, tag).source, Source::Loader);
     }
 }
+
+#[test]
+fn what_a_worker_loads_first_of_all_is_believed_by_the_others() {
+    let setup = Setup::new(Redis::shared().url(), &unique_prefix());
+    let other = setup.workers(1).remove(0);
+    let mut believed = 0;
+    for round in 0..20 {
+        let key = format!("lamp-{round}");
+        let database = Database::with(&[&key]);
+        // Nothing is waited for: it may not have looked at Redis yet.
+        let young = setup.worker();
+        if !read(&young, &database, &key, "light").shared {
+            // The machine is so busy that it had no connection yet, and so it loaded alone.
+            continue;
+        }
+        assert_eq!(read(&other, &database, &key, "light").source, Source::L2, "round {round}");
+        believed += 1;
+    }
+    assert!(believed > 0, "it never had a connection");
+}
