@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     caches::{CacheKey, Caches, Invalidation},
-    config::Options,
+    config::{LONGEST, Options},
     envelope::{self, MAX_VALUE_BYTES},
     error::LoadError,
     flight::{Flight, Joined, Landed, Outcome, Progress, Untyped},
@@ -133,7 +133,7 @@ where
         // The first look ends what began before it.
         shared.looked().await;
         let entry_key = EntryKey::new(self.namespace.id, key);
-        let mut waiting = Waiting { shared, options, old, soft: Instant::now() + options.soft_timeout };
+        let mut waiting = Waiting { shared, options, old, soft: Instant::now() + options.soft_timeout.min(LONGEST) };
         let mut has_waited = false;
         loop {
             let now_ms = shared.clock.now_ms();

@@ -48,6 +48,9 @@ pub struct Namespace {
     pub schema: u32,
 }
 
+/// No time of an entry is longer, whatever is asked for.
+pub(crate) const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// How one read is to be cached. Start from [`Caches::options`](crate::Caches::options).
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -89,6 +92,6 @@ impl Options {
 
     /// How long a value is kept beyond its TTL.
     pub(crate) fn grace(&self) -> Duration {
-        self.stale_while_revalidate.max(self.stale_if_error)
+        self.stale_while_revalidate.max(self.stale_if_error).min(LONGEST)
     }
 }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use crate::{
     coherence::lane::{Lane, Stamp},
-    config::Options,
+    config::{LONGEST, Options},
     envelope::{self, Head, Mismatch},
     error::LoadError,
     flight::{Flight, Landed, Untyped},
@@ -418,5 +418,5 @@ enum Reader {
 
 /// Spreads expiries by ± 10 %, so that what was stored together is not loaded again together.
 fn jitter(ttl: Duration) -> Duration {
-    ttl.mul_f64(0.9 + 0.2 * fastrand::f64())
+    ttl.min(LONGEST).mul_f64(0.9 + 0.2 * fastrand::f64())
 }

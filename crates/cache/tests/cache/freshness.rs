@@ -184,6 +184,21 @@ fn an_old_value_stands_in_no_longer_than_its_windows() {
 }
 
 #[test]
+fn times_without_end_are_as_good_as_a_year() {
+    let worker = workers(1).remove(0);
+    let source = Origin::with_a_lamp();
+    let endless = |options: &mut Options| {
+        (options.ttl, options.l1_ttl, options.soft_timeout) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        (options.stale_while_revalidate, options.stale_if_error) = (Duration::MAX, Duration::MAX);
+    };
+    for source_of in [Source::Loader, Source::L1] {
+        let hit = read_with(&worker, &source, endless).unwrap();
+        assert_eq!((hit.value.as_deref(), hit.source), (Some(&1), source_of));
+        assert!(hit.ttl > Duration::from_secs(300 * 24 * 3600), "{:?}", hit.ttl);
+    }
+}
+
+#[test]
 fn a_value_that_is_read_all_the_time_is_loaded_early_and_nobody_waits() {
     let workers = workers(4);
     let source = Origin::with_a_lamp();
