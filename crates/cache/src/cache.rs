@@ -1,6 +1,12 @@
 //! The typed handle of one namespace.
 
-use std::{any::Any, error::Error, marker::PhantomData, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    error::Error,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use telemetry::RequestContext;
@@ -8,14 +14,15 @@ use tokio::sync::watch;
 
 use crate::{
     caches::{CacheKey, Caches, Invalidation},
+    coherence::validity::Trust,
     config::{LONGEST, Options},
     envelope::{self, MAX_VALUE_BYTES},
     error::LoadError,
     flight::{Flight, Joined, Landed, Outcome, Progress, Untyped},
     freshness::Freshness,
-    hit::{Hit, Loaded},
+    hit::{Hit, Loaded, Source},
     keys::KeyHash,
-    l1::{Entry, EntryKey, EntryRef, Trust},
+    l1::{Entry, EntryKey, EntryRef},
     load::{Encoded, Load, Loading, Payload},
     shared::{NamespaceState, Shared},
     tags,
@@ -54,13 +61,13 @@ where
         let now_ms = self.shared().clock.now_ms();
         let old = match self.in_memory(key, hash, now_ms) {
             None => None,
-            Some(entry) => match entry.times.at(now_ms, || 1.0 - fastrand::f64()) {
+            Some(found) => match found.times.at(now_ms, || 1.0 - fastrand::f64()) {
                 Freshness::Spent => None,
-                Freshness::Old => Some(entry.into_landed()),
-                Freshness::Fresh => return Ok(self.hit_in_memory(entry, now_ms)),
+                Freshness::Old => Some(found),
+                Freshness::Fresh => return Ok(self.hit_in_memory(found, now_ms)),
                 Freshness::Early => {
-                    self.renew(key, hash, options, entry.version, || loading(load));
-                    return Ok(self.hit_in_memory(entry, now_ms));
+                    self.renew(key, hash, options, &found, || loading(load));
+                    return Ok(self.hit_in_memory(found, now_ms));
                 }
             },
         };
@@ -79,44 +86,35 @@ where
         CacheKey(EntryKey::new(self.namespace.id, key))
     }
 
-    /// The entry in this worker's memory, if no invalidation since has made it invalid and Redis has not been silent for so
-    /// long that one may have been missed. It may be old.
-    fn in_memory(&self, key: &str, hash: KeyHash, now_ms: u64) -> Option<Entry> {
+    /// The value in this worker's memory, if it is valid. It may be old.
+    fn in_memory(&self, key: &str, hash: KeyHash, now_ms: u64) -> Option<Landed> {
         let shared = self.shared();
-        let entry = shared.l1.get(&EntryRef { namespace: self.namespace.id, key })?;
-        let lane = self.namespace.lane(hash.lane());
-        let tags = entry.tags.as_deref().unwrap_or_default();
-        let is_trusted = match entry.trust {
-            Trust::Local => true,
-            Trust::Coordinated => {
-                let of_tags = tags.iter().map(|tag| tag.confirmed_ms(&shared.tags));
-                let confirmed_ms = of_tags.fold(lane.confirmed_ms(), u64::min);
-                confirmed_ms > 0 && now_ms.saturating_sub(confirmed_ms) <= shared.disconnected_ttl_ms()
-            }
-        };
-        let is_valid = lane.allows(hash, entry.stamp) && tags.iter().all(|tag| tag.is_valid(&shared.tags));
-        (is_trusted && is_valid).then_some(entry)
+        let Entry { landed, .. } = shared.l1.get(&EntryRef { namespace: self.namespace.id, key })?;
+        let is_valid = shared.is_valid(&self.namespace, hash, &landed.validity, now_ms);
+        is_valid.then_some(Landed { source: Source::L1, ..landed })
     }
 
-    fn hit_in_memory(&self, entry: Entry, now_ms: u64) -> Hit<V> {
-        match entry.value {
+    fn hit_in_memory(&self, found: Landed, now_ms: u64) -> Hit<V> {
+        match found.value {
             Some(_) => self.namespace.metrics.l1_hit.inc(),
             None => self.namespace.metrics.l1_negative.inc(),
         }
-        hit(entry.into_landed(), now_ms)
+        hit(found, now_ms)
     }
 
-    /// Loads a value anew before its time is over, unless somebody does already. Nobody waits for it.
-    fn renew(&self, key: &str, hash: KeyHash, options: &Options, version: u64, loading: impl FnOnce() -> Loading) {
+    /// Loads a value anew before its time is over, unless somebody does already. Nobody waits for it, and whoever joins it can make
+    /// do with `present`.
+    fn renew(&self, key: &str, hash: KeyHash, options: &Options, present: &Landed, loading: impl FnOnce() -> Loading) {
         let shared = self.shared();
         // Without Redis every worker would do it for itself.
-        if version == 0 || !shared.l2.is_reachable() {
+        if present.version == 0 || !shared.l2.is_reachable() {
             return;
         }
         let entry_key = EntryKey::new(self.namespace.id, key);
-        let joined = shared.flights.join(entry_key, hash, shared.clock.now_ms(), || None::<()>);
+        let joined = shared.flights.join(entry_key, hash, shared.clock.now_ms(), |_| true, || None::<()>);
         if let Ok(Joined::Started(flight, _)) = joined {
-            self.start(flight, options, version, loading());
+            flight.offer(present.clone());
+            self.start(flight, options, present.version, loading());
         }
     }
 
@@ -133,34 +131,37 @@ where
         // The first look ends what began before it.
         shared.looked().await;
         let entry_key = EntryKey::new(self.namespace.id, key);
-        let mut waiting = Waiting { shared, options, old, soft: Instant::now() + options.soft_timeout.min(LONGEST) };
+        let soft = Instant::now() + options.soft_timeout.min(LONGEST);
+        let mut waiting = Waiting { shared, namespace: &self.namespace, hash, options, old, soft };
         let mut has_waited = false;
         loop {
             let now_ms = shared.clock.now_ms();
             let recheck = || {
-                let entry = self.in_memory(key, hash, now_ms)?;
-                (entry.times.at(now_ms, || 1.0) == Freshness::Fresh).then_some(entry)
+                let found = self.in_memory(key, hash, now_ms)?;
+                (found.times.at(now_ms, || 1.0) == Freshness::Fresh).then_some(found)
             };
-            let (outcome, collapsed) = match shared.flights.join(entry_key.clone(), hash, now_ms, recheck) {
-                Err(entry) => return Ok(self.hit_in_memory(entry, now_ms)),
-                Ok(Joined::Failed(error, old)) => (waiting.make_do(old, error), true),
-                Ok(Joined::Waiting(progress)) => (waiting.outcome(progress).await, true),
+            let stands = |old: &Landed| waiting.may_make_do(old, options.stale_if_error);
+            let outcome = match shared.flights.join(entry_key.clone(), hash, now_ms, stands, recheck) {
+                Err(found) => return Ok(self.hit_in_memory(found, now_ms)),
+                Ok(Joined::Failed(error, old)) => waiting.make_do(old, error),
+                Ok(Joined::Waiting(progress)) => waiting.outcome(progress).await,
                 Ok(Joined::Started(flight, progress)) => {
                     if let Some(old) = &waiting.old {
                         flight.offer(old.clone());
                     }
                     self.start(flight, options, 0, loading());
-                    let hit = self.answer(waiting.outcome(progress).await?);
-                    return Ok(hit);
+                    return Ok(self.answer(waiting.outcome(progress).await?, false));
                 }
             };
             let landed = outcome?;
             // That load may have begun before a tag was invalidated, and this caller may have come after; the next one begins
             // now.
-            if has_waited || shared.are_valid(landed.tags.as_deref()) {
-                return Ok(Hit { collapsed, ..self.answer(landed) });
+            if has_waited || shared.are_tags_valid(&landed.validity) {
+                return Ok(self.answer(landed, true));
             }
             has_waited = true;
+            // What this caller could make do with is not for those who come now.
+            waiting.old = None;
         }
     }
 
@@ -174,8 +175,8 @@ where
         }
     }
 
-    fn answer(&self, landed: Landed) -> Hit<V> {
-        let hit = hit(landed, self.shared().clock.now_ms());
+    fn answer(&self, landed: Landed, collapsed: bool) -> Hit<V> {
+        let hit = Hit { collapsed, ..hit(landed, self.shared().clock.now_ms()) };
         if hit.stale {
             self.namespace.metrics.l1_stale.inc();
         }
@@ -190,6 +191,8 @@ where
 /// A caller who waits for a load.
 struct Waiting<'a> {
     shared: &'a Shared,
+    namespace: &'a NamespaceState,
+    hash: KeyHash,
     options: &'a Options,
     /// What it makes do with if it must.
     old: Option<Landed>,
@@ -208,17 +211,19 @@ impl Waiting<'_> {
             match outcome {
                 Some(Ok(landed)) => return Ok(landed),
                 Some(Err(error)) => return self.make_do(old, error),
-                None => self.take(old),
+                None => self.old = self.old.take().or(old),
             }
-            let changed = progress.changed();
-            let window = self.options.stale_while_revalidate;
-            let stand_in = self.old.as_ref().filter(|old| old.times.may_stand_in(self.shared.clock.now_ms(), window));
-            let is_alive = match stand_in {
-                None => changed.await.is_ok(),
-                Some(old) => match tokio::time::timeout_at(self.soft.into(), changed).await {
+            let is_alive = if self.old.is_none() {
+                progress.changed().await.is_ok()
+            } else {
+                match tokio::time::timeout_at(self.soft.into(), progress.changed()).await {
                     Ok(changed) => changed.is_ok(),
-                    Err(_) => return Ok(old.clone()),
-                },
+                    // An invalidation may have come meanwhile.
+                    Err(_) => match self.stand_in(self.options.stale_while_revalidate) {
+                        Some(old) => return Ok(old),
+                        None => progress.changed().await.is_ok(),
+                    },
+                }
             };
             if !is_alive {
                 return self.make_do(None, LoadError::Abandoned);
@@ -228,18 +233,17 @@ impl Waiting<'_> {
 
     /// The old value in place of a new one that cannot be loaded.
     fn make_do(&mut self, old: Option<Landed>, error: LoadError) -> Outcome {
-        self.take(old);
-        let window = self.options.stale_if_error;
-        let now_ms = self.shared.clock.now_ms();
-        let stand_in = self.old.take().filter(|old| old.times.may_stand_in(now_ms, window));
-        stand_in.ok_or(error)
+        self.old = self.old.take().or(old);
+        self.stand_in(self.options.stale_if_error).ok_or(error)
     }
 
-    /// Takes over an old value that another has found. This caller may have come after an invalidation of one of its tags.
-    fn take(&mut self, old: Option<Landed>) {
-        if self.old.is_none() {
-            self.old = old.filter(|old| self.shared.are_valid(old.tags.as_deref()));
-        }
+    /// The old value, if this caller may be answered with it now: it may have come after an invalidation.
+    fn stand_in(&self, window: Duration) -> Option<Landed> {
+        self.old.as_ref().filter(|old| self.may_make_do(old, window)).cloned()
+    }
+
+    fn may_make_do(&self, old: &Landed, window: Duration) -> bool {
+        self.shared.may_stand_in(self.namespace, self.hash, old, window)
     }
 }
 
@@ -247,7 +251,7 @@ fn hit<V: Send + Sync + 'static>(landed: Landed, now_ms: u64) -> Hit<V> {
     Hit {
         source: landed.source,
         collapsed: false,
-        shared: landed.shared,
+        shared: landed.validity.trust == Trust::Coordinated,
         stale: landed.version > 0 && now_ms >= landed.times.fresh_ms,
         ttl: landed.times.left(now_ms),
         value: typed(landed.value),

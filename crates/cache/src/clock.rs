@@ -2,10 +2,13 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// Reads monotonic milliseconds since its creation, and Redis's microseconds once a script has told them.
+/// Where the milliseconds begin: ten years, so that what was before this process has a time, too, and 0 can mean "never".
+const BEGINNING_MS: u64 = 10 * 366 * 24 * 3600 * 1000;
+
+/// Reads monotonic milliseconds, and Redis's microseconds once a script has told them.
 #[derive(Debug)]
 pub(crate) struct Clock {
     origin: Instant,
@@ -15,16 +18,14 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        // A millisecond in the past, so that 0 can mean "never".
-        let now = Instant::now();
-        Self { origin: now.checked_sub(Duration::from_millis(1)).unwrap_or(now), redis_origin_us: AtomicU64::new(0) }
+        Self { origin: Instant::now(), redis_origin_us: AtomicU64::new(0) }
     }
 
     /// Milliseconds of this process's clock.
     pub(crate) fn now_ms(&self) -> u64 {
         let elapsed = self.origin.elapsed();
         // `as_millis` divides 128 bits, which every hit would pay for.
-        elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())
+        BEGINNING_MS + elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())
     }
 
     /// Microseconds of this process's clock.

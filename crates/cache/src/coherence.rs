@@ -4,6 +4,7 @@ pub(crate) mod lane;
 pub(crate) mod message;
 pub(crate) mod pending;
 pub(crate) mod receiver;
+pub(crate) mod validity;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -57,7 +58,8 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     loop {
         let may_look = store.is_connected() && shared.l2.may_probe();
         let is_healthy = may_look && look(&shared, &mut suspicion).await.is_ok();
-        if is_healthy {
+        if may_look {
+            // However it ended: reads must not wait for a Redis that answers nothing of use.
             shared.has_looked.send_replace(true);
         }
         deliver(&shared).await;

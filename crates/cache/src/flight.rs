@@ -14,7 +14,9 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use crate::{error::LoadError, freshness::Times, hit::Source, keys::KeyHash, l1::EntryKey, tags::TagStamp};
+use crate::{
+    coherence::validity::Validity, error::LoadError, freshness::Times, hit::Source, keys::KeyHash, l1::EntryKey,
+};
 
 /// A value without its type; the namespace knows it. `None`: the row is known to be absent.
 pub(crate) type Untyped = Option<Arc<dyn Any + Send + Sync>>;
@@ -27,10 +29,10 @@ pub(crate) type Outcome = Result<Landed, LoadError>;
 pub(crate) struct Landed {
     pub(crate) value: Untyped,
     pub(crate) source: Source,
-    pub(crate) shared: bool,
     pub(crate) times: Times,
+    /// Its number in Redis; 0 when Redis knows nothing of it.
     pub(crate) version: u64,
-    pub(crate) tags: Option<Arc<[TagStamp]>>,
+    pub(crate) validity: Validity,
 }
 
 /// How far a load is.
@@ -77,9 +79,9 @@ impl Flight {
         self.progress.send_modify(|progress| progress.old = Some(old));
     }
 
-    /// Whether an old value stands in.
-    pub(crate) fn has_old(&self) -> bool {
-        self.progress.borrow().old.is_some()
+    /// What was offered, if anything.
+    pub(crate) fn old(&self) -> Option<Landed> {
+        self.progress.borrow().old.clone()
     }
 
     fn detach(&self) {
@@ -105,19 +107,24 @@ pub(crate) struct Flights {
 }
 
 impl Flights {
-    /// Joins the load of `key`, or starts one unless `recheck` finds that one has just ended.
+    /// Joins the load of `key`, or starts one unless `recheck` finds that one has just ended. A failure for which something stood
+    /// in answers only as long as that is so.
     pub(crate) fn join<T>(
         &self,
         key: EntryKey,
         hash: KeyHash,
         now_ms: u64,
+        stands: impl FnOnce(&Landed) -> bool,
         recheck: impl FnOnce() -> Option<T>,
     ) -> Result<Joined, T> {
         let mut flying = self.flying();
         if let Some(flight) = flying.get(&key) {
             let progress = flight.progress.borrow();
             match &progress.outcome {
-                Some(Err(error)) if now_ms < flight.held_until_ms.load(Ordering::Acquire) => {
+                Some(Err(error))
+                    if now_ms < flight.held_until_ms.load(Ordering::Acquire)
+                        && progress.old.as_ref().is_none_or(stands) =>
+                {
                     return Ok(Joined::Failed(error.clone(), progress.old.clone()));
                 }
                 Some(_) => {}

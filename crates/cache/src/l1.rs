@@ -10,13 +10,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use crate::{
-    coherence::lane::Stamp,
-    flight::{Landed, Untyped},
-    freshness::Times,
-    hit::Source,
-    tags::TagStamp,
-};
+use crate::flight::Landed;
 
 /// What an entry costs beside its key and value: the store's own records, reference counts, the allocator's rounding.
 /// Measured with values of 700 bytes.
@@ -58,42 +52,12 @@ impl Equivalent<EntryKey> for EntryRef<'_> {
     }
 }
 
-/// How far an entry may be believed while Redis is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Loaded under the protection of Redis's lease: good for `disconnected_ttl` after the last contact.
-    Coordinated,
-    /// Loaded while Redis was away: lives no longer than `disconnected_ttl` in any case.
-    Local,
-}
-
 /// An entry of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) value: Untyped,
-    pub(crate) times: Times,
-    /// Its number in Redis; 0 when Redis knows nothing of it.
-    pub(crate) version: u64,
-    pub(crate) stamp: Stamp,
-    /// None is `None`.
-    pub(crate) tags: Option<Arc<[TagStamp]>>,
-    pub(crate) trust: Trust,
+    pub(crate) landed: Landed,
     /// Length of the encoded value.
     pub(crate) value_bytes: u32,
-}
-
-impl Entry {
-    /// The answer that it gives.
-    pub(crate) fn into_landed(self) -> Landed {
-        Landed {
-            value: self.value,
-            source: Source::L1,
-            shared: self.trust == Trust::Coordinated,
-            times: self.times,
-            version: self.version,
-            tags: self.tags,
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +65,7 @@ struct ByBytes;
 
 impl Weighter<EntryKey, Entry> for ByBytes {
     fn weight(&self, key: &EntryKey, entry: &Entry) -> u64 {
-        let tags = entry.tags.as_deref().map_or(0, size_of_val);
+        let tags = entry.landed.validity.tags.as_deref().map_or(0, size_of_val);
         OVERHEAD_BYTES + key.key.len() as u64 + tags as u64 + u64::from(entry.value_bytes)
     }
 }
@@ -134,7 +98,7 @@ impl L1 {
     }
 
     pub(crate) fn insert(&self, key: EntryKey, entry: Entry) {
-        let (part, other) = match entry.value {
+        let (part, other) = match entry.landed.value {
             Some(_) => (&self.values, &self.absent),
             None => (&self.absent, &self.values),
         };
@@ -151,8 +115,8 @@ impl L1 {
     /// Removes an entry that does not reflect the invalidation with this number.
     pub(crate) fn remove_older(&self, key: &EntryKey, sequence: u64) {
         let key = EntryRef { namespace: key.namespace, key: &key.key };
-        self.values.remove_if(&key, |entry| entry.stamp.sequence < sequence);
-        self.absent.remove_if(&key, |entry| entry.stamp.sequence < sequence);
+        self.values.remove_if(&key, |entry| entry.landed.validity.stamp.sequence < sequence);
+        self.absent.remove_if(&key, |entry| entry.landed.validity.stamp.sequence < sequence);
     }
 
     /// Bytes in use, as they are counted against the budget.
@@ -180,17 +144,30 @@ fn store(budget_bytes: u64) -> Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        coherence::{
+            lane::Stamp,
+            validity::{Trust, Validity},
+        },
+        freshness::Times,
+        hit::Source,
+    };
 
     fn entry(sequence: u64, value_bytes: u32) -> Entry {
-        Entry {
+        let stamp = Stamp { sequence, generation: 0 };
+        let landed = Landed {
             value: Some(Arc::new(7_u32)),
+            source: Source::Loader,
             times: Times::alone(0, std::time::Duration::ZERO),
             version: 0,
-            stamp: Stamp { sequence, generation: 0 },
-            tags: None,
-            trust: Trust::Coordinated,
-            value_bytes,
-        }
+            validity: Validity { stamp, tags: None, trust: Trust::Coordinated },
+        };
+        Entry { landed, value_bytes }
+    }
+
+    fn absent(sequence: u64) -> Entry {
+        let entry = entry(sequence, 0);
+        Entry { landed: Landed { value: None, ..entry.landed }, ..entry }
     }
 
     #[test]
@@ -198,7 +175,8 @@ mod tests {
         let store = L1::new(1 << 20);
         store.insert(EntryKey::new(1, "a"), entry(1, 10));
         store.insert(EntryKey::new(2, "a"), entry(2, 10));
-        let stamp = |namespace| store.get(&EntryRef { namespace, key: "a" }).map(|entry| entry.stamp.sequence);
+        let stamp =
+            |namespace| store.get(&EntryRef { namespace, key: "a" }).map(|entry| entry.landed.validity.stamp.sequence);
         assert_eq!((stamp(1), stamp(2), stamp(3)), (Some(1), Some(2), None));
     }
 
@@ -222,15 +200,14 @@ mod tests {
             store.insert(hot(number), entry(1, 600));
         }
         for number in 0..100_000 {
-            let absent = Entry { value: None, ..entry(1, 0) };
-            store.insert(EntryKey::new(1, &format!("nobody-{number}")), absent);
+            store.insert(EntryKey::new(1, &format!("nobody-{number}")), absent(1));
         }
         let kept = (0..500).filter(|number| is_there(&hot(*number))).count();
         assert!(kept >= 490, "{kept} of 500");
         assert!(store.weight() <= 1 << 20);
         // A row that is created, or deleted, is in one part only.
         let key = hot(1);
-        store.insert(key.clone(), Entry { value: None, ..entry(2, 0) });
+        store.insert(key.clone(), absent(2));
         store.remove(&key);
         assert!(!is_there(&key));
     }

@@ -78,6 +78,8 @@ pub(crate) struct LeaseRequest<'a> {
     pub(crate) unwanted: u64,
     /// A holder that has died; empty for none.
     pub(crate) died: &'a str,
+    /// Whether there is something old to make do with, so that a failure elsewhere is respected for longer.
+    pub(crate) has_old: bool,
     pub(crate) lease: Duration,
 }
 
@@ -165,12 +167,14 @@ impl L2 {
         let keys = [keys.entry(request.key), keys.guard(request.key), keys.meta.clone()];
         let args = [
             request.signature.to_vec().into(),
-            integer(request.unwanted),
+            // As text: a damaged one may be larger than what is signed.
+            request.unwanted.to_string().into(),
             self.holder.name().to_owned().into(),
             millis(request.lease),
             integer(random_number()),
             millis(META_TTL),
             request.died.to_owned().into(),
+            integer(request.has_old.into()),
         ];
         let sent_us = self.clock.now_us();
         let mut fields = self.run(&self.scripts.lease, &keys, &args).await?.into_array()?.into_iter();
@@ -216,17 +220,22 @@ impl L2 {
         Ok(reply.into_integer()? == 1)
     }
 
-    /// Gives a grant back; a failure answers for other workers for `hold`.
+    /// Gives a grant back; a failure answers for other workers for `hold`, and for `throttle` for those who have something old.
     pub(crate) async fn release(
         &self,
         address: LaneAddress<'_>,
         key: &str,
         grant: Grant,
-        hold: Duration,
+        (hold, throttle): (Duration, Duration),
     ) -> Result<(), Error> {
         let keys = [address.keys.guard(key)];
-        let args =
-            [integer(grant.token), millis(hold), address.channel.to_owned().into(), self.filled(address, key).into()];
+        let args = [
+            integer(grant.token),
+            millis(hold),
+            millis(throttle),
+            address.channel.to_owned().into(),
+            self.filled(address, key).into(),
+        ];
         self.run(&self.scripts.release, &keys, &args).await.map(drop)
     }
 

@@ -7,14 +7,17 @@ use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use crate::{
-    coherence::lane::{Lane, Stamp},
+    coherence::{
+        lane::{Lane, Stamp},
+        validity::{Trust, Validity},
+    },
     config::{LONGEST, Options},
     envelope::{self, Head, Mismatch},
     error::LoadError,
     flight::{Flight, Landed, Untyped},
     freshness::Times,
     hit::Source,
-    l1::{Entry, Trust},
+    l1::Entry,
     l2::{Grant, LaneAddress, LeaseRequest, Leased},
     shared::{NamespaceState, Shared},
     tags::{Marks, Tag},
@@ -70,8 +73,7 @@ struct Seen {
 /// A value and how it may be kept.
 struct Arrival {
     landed: Landed,
-    /// `None`: not to be kept.
-    kept: Option<(Stamp, Trust)>,
+    is_kept: bool,
     value_bytes: usize,
 }
 
@@ -94,7 +96,8 @@ impl Load {
             Route::Alone(seen) => self.load_alone(loading, seen).await,
             Route::Failed(hold) => return self.land(Err(LoadError::FailedElsewhere), hold),
         };
-        self.land(outcome, self.hold());
+        let hold = outcome.as_ref().err().map_or(Duration::ZERO, |error| self.hold(error));
+        self.land(outcome, hold);
     }
 
     async fn route(&self) -> Route {
@@ -133,7 +136,8 @@ impl Load {
                 signature: envelope::signature(self.namespace.schema),
                 unwanted,
                 died: &died,
-                lease: self.options.load_timeout + LEASE_MARGIN,
+                has_old: self.has_old(),
+                lease: self.options.load_timeout.min(LONGEST) + LEASE_MARGIN,
             };
             match self.shared.l2.lease(&request).await {
                 Ok(Leased::Granted(grant)) => {
@@ -187,8 +191,6 @@ impl Load {
             return Err(envelope.head.version);
         };
         let redis_now_us = shared.clock.redis_now_us().ok_or(0_u64)?;
-        let left = |until_us: u64| Duration::from_micros(until_us.saturating_sub(redis_now_us));
-        let (fresh, whole) = (left(envelope.head.fresh_us), left(envelope.head.expires_us));
         // In memory it takes what it took before it was compressed.
         let value_bytes = envelope.payload.as_deref().map_or(0, <[u8]>::len);
         let value = match envelope.payload {
@@ -198,10 +200,11 @@ impl Load {
                 envelope.head.version
             })?),
         };
-        let times = Times { load_ms: envelope.head.load_us.div_ceil(1000), ..self.times(fresh, whole) };
+        let times = self.times(&envelope.head, redis_now_us);
         let version = envelope.head.version;
-        let landed = Landed { value, source: Source::L2, shared: true, times, version, tags };
-        if fresh.is_zero() {
+        let validity = Validity { stamp: seen.stamp.with_version(version), tags, trust: Trust::Coordinated };
+        let landed = Landed { value, source: Source::L2, times, version, validity };
+        if envelope.head.fresh_us <= redis_now_us {
             metrics.l2_stale.inc();
             self.flight.offer(landed);
             return Err(version);
@@ -210,8 +213,7 @@ impl Load {
             Some(_) => metrics.l2_hit.inc(),
             None => metrics.l2_negative.inc(),
         }
-        let kept = Some((seen.stamp.with_version(version), Trust::Coordinated));
-        Ok(Arrival { landed, kept, value_bytes })
+        Ok(Arrival { landed, is_kept: true, value_bytes })
     }
 
     async fn load_leased(&self, loading: Loading, grant: Grant, seen: Seen) -> Result<Arrival, LoadError> {
@@ -220,10 +222,10 @@ impl Load {
         let loaded = match self.load(loading).await {
             Ok(loaded) => loaded,
             Err(error) => {
-                // Should this not arrive, the others wait until the lease ends.
                 // What this worker has no room for another may have.
-                let hold = if matches!(error, LoadError::Overloaded) { Duration::ZERO } else { self.hold() };
-                let _ = l2.release(address, key, grant, hold).await;
+                let is_failure = !matches!(error, LoadError::Overloaded);
+                let throttle = if is_failure { self.hold(&error) } else { Duration::ZERO };
+                self.release(grant, throttle).await;
                 return Err(error);
             }
         };
@@ -232,26 +234,41 @@ impl Load {
         let grace = if let Payload::Absent = loaded.payload { Duration::ZERO } else { self.options.grace() };
         let value_bytes = loaded.payload.len();
         // A detached load was invalidated here: Redis may not know of it yet, and would take the fill.
-        let entry = match self.seal(&loaded, &seen, grant, (ttl, grace)) {
-            Some(entry) if !self.flight.is_detached() => entry,
+        let head = self.head(&loaded, grant, ttl, grace);
+        let sealed = head.and_then(|head| Some((head, seal(&head, &loaded, &seen, self.namespace.schema)?)));
+        let (head, entry) = match sealed {
+            Some(sealed) if !self.flight.is_detached() => sealed,
             _ => {
-                let _ = l2.release(address, key, grant, Duration::ZERO).await;
+                self.release(grant, Duration::ZERO).await;
                 return Ok(self.passed_on(loaded, &seen));
             }
         };
         match l2.fill(address, key, grant, entry, ttl + grace).await {
             Ok(true) => {
-                let load_ms = loaded.took.as_millis() as u32;
-                let times = Times { load_ms, ..self.times(ttl, ttl + grace) };
-                let landed = Landed { shared: true, version: grant.token, ..self.landed(loaded, &seen, times) };
-                Ok(Arrival { landed, kept: Some((seen.stamp, Trust::Coordinated)), value_bytes })
+                let times = self.times(&head, head.fresh_us.saturating_sub(ttl.as_micros() as u64));
+                let landed = Landed { version: grant.token, ..self.landed(loaded, &seen, times, Trust::Coordinated) };
+                Ok(Arrival { landed, is_kept: true, value_bytes })
             }
             Ok(false) => {
                 self.namespace.metrics.rejected_by_lease.inc();
+                // Unless the lease is void or another's, whoever waits for it is not made to wait until it ends.
+                self.release(grant, Duration::ZERO).await;
                 Ok(self.passed_on(loaded, &seen))
             }
-            Err(_) => Ok(self.kept_alone(loaded, &seen)),
+            Err(error) => {
+                if !error.is_outage() {
+                    self.release(grant, Duration::ZERO).await;
+                }
+                Ok(self.kept_alone(loaded, &seen))
+            }
         }
+    }
+
+    /// Gives the lease back; after a failure nobody tries again for `throttle` who can make do with something old. Should this not
+    /// arrive, the others wait until the lease ends.
+    async fn release(&self, grant: Grant, throttle: Duration) {
+        let hold = throttle.min(self.options.error_hold);
+        let _ = self.shared.l2.release(self.address(), &self.flight.key.key, grant, (hold, throttle)).await;
     }
 
     async fn load_alone(&self, loading: Loading, seen: Seen) -> Result<Arrival, LoadError> {
@@ -265,7 +282,7 @@ impl Load {
             let _slot = self.namespace.slots.take().await?;
             AssertUnwindSafe(loading).catch_unwind().await.unwrap_or(Err(LoadError::Panicked))
         };
-        let result = tokio::time::timeout(self.options.load_timeout, in_turn).await;
+        let result = tokio::time::timeout(self.options.load_timeout.min(LONGEST), in_turn).await;
         let result = result.unwrap_or(Err(LoadError::TimedOut));
         match &result {
             Ok(Encoded { value: Some(_), .. }) => metrics.loader_value.inc(),
@@ -284,52 +301,60 @@ impl Load {
         let ttl = self.ttl(&loaded).min(self.options.l1_ttl).min(self.shared.config.disconnected_ttl);
         Arrival {
             value_bytes: loaded.payload.len(),
-            landed: self.landed(loaded, seen, Times::alone(self.shared.clock.now_ms(), ttl)),
-            kept: Some((seen.stamp, Trust::Local)),
+            landed: self.landed(loaded, seen, Times::alone(self.shared.clock.now_ms(), ttl), Trust::Local),
+            is_kept: true,
         }
     }
 
     /// Answers those who wait, and keeps nothing.
     fn passed_on(&self, loaded: Encoded, seen: &Seen) -> Arrival {
         let times = Times::alone(self.shared.clock.now_ms(), Duration::ZERO);
-        Arrival { landed: self.landed(loaded, seen, times), kept: None, value_bytes: 0 }
+        Arrival { landed: self.landed(loaded, seen, times, Trust::Local), is_kept: false, value_bytes: 0 }
     }
 
-    /// What our loader brought; Redis knows nothing of it yet.
-    fn landed(&self, loaded: Encoded, seen: &Seen, times: Times) -> Landed {
-        let tags = seen.marks.stamps(&loaded.tags);
-        Landed { value: loaded.value, source: Source::Loader, shared: false, times, version: 0, tags }
+    /// What our loader brought.
+    fn landed(&self, loaded: Encoded, seen: &Seen, times: Times, trust: Trust) -> Landed {
+        let validity = Validity { stamp: seen.stamp, tags: seen.marks.stamps(&loaded.tags), trust };
+        Landed { value: loaded.value, source: Source::Loader, times, version: 0, validity }
     }
 
-    /// The times of an entry that Redis holds, too, as fresh for `fresh` and at all for `whole`.
-    fn times(&self, fresh: Duration, whole: Duration) -> Times {
+    /// The times of an entry in Redis, by this process's clock.
+    fn times(&self, head: &Head, redis_now_us: u64) -> Times {
         let now_ms = self.shared.clock.now_ms();
-        let until = |left: Duration| now_ms + left.as_millis() as u64;
-        let memory = jitter(self.options.l1_ttl).min(fresh);
-        Times { memory_ms: until(memory), fresh_ms: until(fresh), expires_ms: until(whole), load_ms: 0 }
+        let at = |us: u64| match us.checked_sub(redis_now_us) {
+            Some(left_us) => now_ms.saturating_add(left_us / 1000),
+            None => now_ms.saturating_sub((redis_now_us - us).div_ceil(1000)),
+        };
+        let fresh_ms = at(head.fresh_us);
+        let memory_ms = fresh_ms.min(now_ms + jitter(self.options.l1_ttl).as_millis() as u64);
+        Times { memory_ms, fresh_ms, expires_ms: at(head.expires_us), load_ms: head.load_us.div_ceil(1000) }
     }
 
     /// How long nobody tries again after a failure.
-    fn hold(&self) -> Duration {
-        if self.flight.has_old() { self.options.fail_throttle } else { self.options.error_hold }
+    fn hold(&self, error: &LoadError) -> Duration {
+        let is_throttled = self.has_old() && !matches!(error, LoadError::Overloaded);
+        let hold = if is_throttled { self.options.fail_throttle } else { self.options.error_hold };
+        hold.min(LONGEST)
     }
 
-    fn seal(&self, loaded: &Encoded, seen: &Seen, grant: Grant, (ttl, grace): (Duration, Duration)) -> Option<Vec<u8>> {
+    /// Whether there is something old to make do with.
+    fn has_old(&self) -> bool {
+        let stands = |old: &Landed| {
+            self.shared.may_stand_in(&self.namespace, self.flight.hash, old, self.options.stale_if_error)
+        };
+        self.flight.old().as_ref().is_some_and(stands)
+    }
+
+    /// What an entry says of itself, if Redis's time is known.
+    fn head(&self, loaded: &Encoded, grant: Grant, ttl: Duration, grace: Duration) -> Option<Head> {
         let fresh_us = self.shared.clock.redis_now_us()? + ttl.as_micros() as u64;
-        let head = Head {
+        Some(Head {
             epoch: grant.epoch,
             version: grant.token,
             fresh_us,
             expires_us: fresh_us + grace.as_micros() as u64,
             load_us: u32::try_from(loaded.took.as_micros()).unwrap_or(u32::MAX),
-        };
-        let payload = match &loaded.payload {
-            Payload::Value(bytes) => Some(bytes.as_slice()),
-            Payload::Absent => None,
-            Payload::Unstorable => return None,
-        };
-        let tags: Vec<Tag<'_>> = loaded.tags.iter().map(|name| seen.marks.tag(name)).collect();
-        Some(envelope::seal(self.namespace.schema, &head, &tags, payload))
+        })
     }
 
     fn ttl(&self, loaded: &Encoded) -> Duration {
@@ -345,16 +370,9 @@ impl Load {
         let flight = &self.flight;
         match outcome {
             Ok(arrival) => {
-                let entry = arrival.kept.map(|(stamp, trust)| Entry {
-                    value: arrival.landed.value.clone(),
-                    times: arrival.landed.times,
-                    version: arrival.landed.version,
-                    stamp,
-                    tags: arrival.landed.tags.clone(),
-                    trust,
-                    value_bytes: arrival.value_bytes as u32,
-                });
-                self.shared.flights.land(flight, Ok(arrival.landed), now_ms, || self.keep(entry, now_ms));
+                let Arrival { landed, is_kept, value_bytes } = arrival;
+                let entry = is_kept.then(|| Entry { landed: landed.clone(), value_bytes: value_bytes as u32 });
+                self.shared.flights.land(flight, Ok(landed), now_ms, || self.keep(entry, now_ms));
             }
             Err(error) => {
                 let held_until_ms = now_ms + hold.as_millis() as u64;
@@ -364,10 +382,11 @@ impl Load {
     }
 
     fn keep(&self, entry: Option<Entry>, now_ms: u64) {
-        let Some(entry) = entry.filter(|entry| now_ms < entry.times.expires_ms) else {
+        let Some(entry) = entry.filter(|entry| now_ms < entry.landed.times.expires_ms) else {
             return;
         };
-        if self.shared.are_valid(entry.tags.as_deref()) && self.lane().allows(self.flight.hash, entry.stamp) {
+        let validity = &entry.landed.validity;
+        if self.shared.are_tags_valid(validity) && self.lane().allows(self.flight.hash, validity.stamp) {
             self.shared.l1.insert(self.flight.key.clone(), entry);
         } else {
             self.namespace.metrics.rejected_by_floor.inc();
@@ -414,6 +433,17 @@ enum Reader {
     Unsure,
     /// The lease script, which compared it.
     Told,
+}
+
+/// An entry ready for Redis, unless it cannot be stored.
+fn seal(head: &Head, loaded: &Encoded, seen: &Seen, schema: u32) -> Option<Vec<u8>> {
+    let payload = match &loaded.payload {
+        Payload::Value(bytes) => Some(bytes.as_slice()),
+        Payload::Absent => None,
+        Payload::Unstorable => return None,
+    };
+    let tags: Vec<Tag<'_>> = loaded.tags.iter().map(|name| seen.marks.tag(name)).collect();
+    Some(envelope::seal(schema, head, &tags, payload))
 }
 
 /// Spreads expiries by ± 10 %, so that what was stored together is not loaded again together.

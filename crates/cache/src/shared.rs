@@ -26,7 +26,7 @@ use crate::{
     l2::{Group, L2, LaneAddress},
     load::slots::Slots,
     metrics::{Metrics, NamespaceMetrics},
-    tags::{self, TagStamp},
+    tags,
 };
 
 /// A script must not keep Redis from answering others for long.
@@ -94,7 +94,7 @@ pub(crate) struct Shared {
     pub(crate) look_now: Notify,
     /// Asks the subscriber to start over.
     pub(crate) resubscribe: Notify,
-    /// Whether the watchdog has looked at least once: before that nobody knows where the lanes stand.
+    /// Whether the watchdog has tried to look at least once: before that nobody knows where the lanes stand.
     pub(crate) has_looked: watch::Sender<bool>,
     /// Whether the subscription believes that it hears everything.
     pub(crate) is_subscribed: AtomicBool,
@@ -166,15 +166,10 @@ impl Shared {
 
     /// Waits for the first look at the lanes, if Redis is there: what is loaded before it would not be believed by anybody.
     pub(crate) async fn looked(&self) {
-        if *self.has_looked.borrow() || !self.l2.store().is_connected() {
+        if *self.has_looked.borrow() || !self.l2.store().is_connected() || !self.l2.is_reachable() {
             return;
         }
         let _ = timeout(FIRST_LOOK, self.has_looked.subscribe().wait_for(|has_looked| *has_looked)).await;
-    }
-
-    /// Whether none of these tags was invalidated since they were noted.
-    pub(crate) fn are_valid(&self, tags: Option<&[TagStamp]>) -> bool {
-        tags.unwrap_or_default().iter().all(|tag| tag.is_valid(&self.tags))
     }
 
     /// Forgets a key of our own before Redis has numbered its invalidation (trap T6). What carries a tag is not known, so

@@ -13,7 +13,7 @@ use test_support::{Histogram, Redis, eventually, unique_prefix};
 
 use crate::harness::{Database, Parts, SOON, Setup, Worker};
 
-const TTL: Duration = Duration::from_millis(200);
+pub(crate) const TTL: Duration = Duration::from_millis(200);
 
 /// A database that may be slow or out of order.
 #[derive(Default)]
@@ -64,7 +64,7 @@ fn read(worker: &Worker, source: &Arc<Origin>) -> Hit<u64> {
 }
 
 /// Until a value read at `read_at` is no longer fresh: time itself is what is waited for, more than jitter may add.
-fn until_old(read_at: Instant) {
+pub(crate) fn until_old(read_at: Instant) {
     std::thread::sleep((TTL.mul_f64(1.15)).saturating_sub(read_at.elapsed()));
 }
 

@@ -16,6 +16,8 @@ mod harness;
 #[cfg(test)]
 mod invalidation;
 #[cfg(test)]
+mod outdated;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod proxy;
