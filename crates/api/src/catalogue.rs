@@ -33,6 +33,15 @@ pub struct Catalogue {
     lists: Cache<Document>,
 }
 
+/// How far a warm-up has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Warmed {
+    /// Products that Redis has now.
+    pub cached: u64,
+    /// Products that could be read, and not be stored.
+    pub refused: u64,
+}
+
 impl Catalogue {
     /// Reads from `store` through `caches`.
     pub fn new(store: Store, caches: &Caches) -> Self {
@@ -50,22 +59,24 @@ impl Catalogue {
         Ok(self.cached_product(key).await?)
     }
 
-    /// Reads every product through the cache, under its id, at most so many in a second, and tells how many after each. What
-    /// Redis has already costs no query.
+    /// Reads every product through the cache, under its id, at most so many in a second, and tells after each how many are cached
+    /// and how many Redis did not take. What Redis has already costs no query.
     pub async fn warm(
         &self,
         per_second: NonZeroU32,
-        mut progress: impl FnMut(u64),
-    ) -> Result<u64, Box<dyn Error + Send + Sync>> {
-        let (mut filter, mut done) = (ListFilter { limit: MAX_LIMIT, ..ListFilter::default() }, 0);
-        let mut turns = interval(Duration::from_secs(1) / per_second.get());
+        mut progress: impl FnMut(Warmed),
+    ) -> Result<Warmed, Box<dyn Error + Send + Sync>> {
+        let (mut filter, mut done) = (ListFilter { limit: MAX_LIMIT, ..ListFilter::default() }, Warmed::default());
+        let mut turns = interval((Duration::from_secs(1) / per_second.get()).max(Duration::from_nanos(1)));
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let page = self.store.products().list(&filter).await?;
             for product in &page.items {
                 turns.tick().await;
-                self.cached_product(&product.id.into()).await?;
-                done += 1;
+                match self.cached_product(&product.id.into()).await?.shared {
+                    true => done.cached += 1,
+                    false => done.refused += 1,
+                }
                 progress(done);
             }
             match page.next {
@@ -130,13 +141,14 @@ impl Catalogue {
         };
         let change = self.caches.announce(&self.shown_by(&before)).await;
         let outcome = products.update(before.id, &changes, expected).await;
-        // A write whose answer was lost may have happened, so only a refused one leaves the caches as they are. Once this is
-        // said no worker that Redis can reach answers with what was true before.
+        // Once this is said no worker that Redis can reach answers with what was true before.
         match outcome {
-            Err(store::Error::Conflict(_)) | Ok(UpdateOutcome::VersionMismatch { .. }) => change.withdrawn().await,
-            _ => {
-                change.committed().await;
+            Ok(UpdateOutcome::Updated(_) | UpdateOutcome::NotFound) => drop(change.committed().await),
+            Ok(UpdateOutcome::VersionMismatch { .. }) | Err(store::Error::Conflict(_) | store::Error::Busy(_)) => {
+                change.withdrawn().await;
             }
+            // A write whose answer was lost may have happened.
+            Err(_) => drop(change.in_doubt().await),
         }
         match outcome? {
             UpdateOutcome::Updated(product) => Ok(Document::of_product(&product)?),

@@ -16,7 +16,7 @@ mod products;
 mod routes;
 mod state;
 
-pub use catalogue::{Catalogue, NAMESPACES};
+pub use catalogue::{Catalogue, NAMESPACES, Warmed};
 pub use dependencies::{Dependencies, Works};
 pub use limits::{Limited, Limits, RateLimit, Settings as LimitSettings};
 pub use metrics::{Metrics, own_metrics};

@@ -49,7 +49,8 @@ where
     /// callers and workers wait for it. `load` says `None` when there is no such row; that is remembered, too. It may say
     /// more of how the entry is to be kept, with [`Loaded`].
     ///
-    /// The load goes on when the caller goes away, in a task of its own.
+    /// The load goes on when the caller goes away, in a task of its own. A loader must not read its own namespace: two that wait
+    /// for each other's keys would wait until they are cut off.
     pub async fn get_or_load<F, Fut, L, E>(&self, key: &str, options: &Options, load: F) -> Result<Hit<V>, LoadError>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -129,7 +130,7 @@ where
     ) -> Result<Hit<V>, LoadError> {
         let shared = self.shared();
         // The first look ends what began before it.
-        shared.looked().await;
+        shared.looked(&self.namespace).await;
         let entry_key = EntryKey::new(self.namespace.id, key);
         let soft = Instant::now() + options.soft_timeout.min(LONGEST);
         let mut waiting = Waiting { shared, namespace: &self.namespace, hash, options, old, soft };

@@ -4,7 +4,7 @@
 //! An announcement is a member of a sorted set in Redis, by the time at which somebody else is to act: random bytes, and what
 //! is to be invalidated. The watchdogs look every second for what is overdue.
 
-use std::{mem, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use redis_store::{Bytes, Error};
 use tokio::runtime::Handle;
@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use crate::{
     caches::{CacheKey, Caches, Invalidation},
     coherence::message,
+    keys::{self, KeyHash, LaneKeys},
     l1::EntryKey,
-    shared::Shared,
+    l2::{Group, LaneAddress},
+    shared::{KEYS_PER_CALL, Shared},
 };
 
 /// Tells equal changes apart.
@@ -21,9 +23,11 @@ const NONCE_BYTES: usize = 8;
 /// How long whoever has taken over a change has for its invalidation.
 pub(crate) const TAKEN_FOR: Duration = Duration::from_secs(5);
 /// Taken over at once.
-pub(crate) const MOST_TAKEN: i64 = 64;
+pub(crate) const MOST_TAKEN: i64 = 8;
+/// A longer list of keys is not announced: whoever takes changes over reads several of them at once.
+const LONGEST_CHANGE: usize = 512 * 1024;
 
-/// A change that may be made from now on. Dropping it counts as having made it.
+/// A change that may be made from now on. Dropping it is saying that it is [in doubt](Change::in_doubt).
 #[must_use = "a change that is dropped invalidates its keys"]
 pub struct Change {
     caches: Caches,
@@ -42,16 +46,31 @@ impl Caches {
     pub async fn announce(&self, keys: &[CacheKey]) -> Change {
         let shared = self.shared();
         let change = shared.encode_change(keys);
-        let is_told = shared.l2.announce(&change, shared.config.change_timeout).await.is_ok();
+        let is_told = if change.len() > LONGEST_CHANGE {
+            tracing::error!(bytes = change.len(), "a change of too many keys is not announced");
+            false
+        } else {
+            shared.l2.announce(&change, shared.config.change_timeout).await.is_ok()
+        };
         Change { caches: self.clone(), keys: keys.to_vec(), announced: is_told.then_some(change) }
     }
 }
 
 impl Change {
-    /// The change is committed, or may be: nobody is to be answered with what was there before.
+    /// The change is committed: nobody is to be answered with what was there before.
     pub async fn committed(mut self) -> Invalidation {
-        let (keys, announced) = (mem::take(&mut self.keys), self.announced.take());
-        finish(&self.caches, &keys, announced).await
+        let outcome = self.caches.invalidate(&mem::take(&mut self.keys)).await;
+        // Otherwise it is queued in this process, which may not live until it is delivered.
+        if outcome == Invalidation::Published {
+            settle(&self.caches, self.announced.take());
+        }
+        outcome
+    }
+
+    /// The change is committed, or not, or will be in a moment: its answer was lost. The keys are invalidated now, and once more
+    /// when the announcement is overdue, should the database have taken its time.
+    pub async fn in_doubt(mut self) -> Invalidation {
+        self.caches.invalidate(&mem::take(&mut self.keys)).await
     }
 
     /// Nothing was changed.
@@ -67,20 +86,11 @@ impl Drop for Change {
         if self.keys.is_empty() || Handle::try_current().is_err() {
             return;
         }
-        let (caches, keys, announced) = (self.caches.clone(), mem::take(&mut self.keys), self.announced.take());
+        let (caches, keys) = (self.caches.clone(), mem::take(&mut self.keys));
         self.caches.spawn(async move {
-            finish(&caches, &keys, announced).await;
+            caches.invalidate(&keys).await;
         });
     }
-}
-
-async fn finish(caches: &Caches, keys: &[CacheKey], announced: Option<Bytes>) -> Invalidation {
-    let outcome = caches.invalidate(keys).await;
-    // Otherwise it is queued in this process, which may not live until it is delivered.
-    if outcome == Invalidation::Published {
-        settle(caches, announced);
-    }
-    outcome
 }
 
 /// Nobody has to wait for it: at worst another worker invalidates once more.
@@ -92,14 +102,15 @@ fn settle(caches: &Caches, announced: Option<Bytes>) {
     });
 }
 
-/// Makes the invalidations of writers that have died.
+/// Makes the invalidations of writers that have died, or could not say whether their change was made.
 pub(crate) async fn finish_overdue(shared: &Shared) -> Result<(), Error> {
     for change in shared.l2.overdue().await? {
-        let keys = shared.decode_change(&change);
-        tracing::warn!(keys = keys.len(), "a writer ended before it invalidated what it had changed; this is done now");
-        shared.metrics.overdue_changes.inc();
-        shared.publish(&keys).await?;
-        shared.l2.settle(&change).await?;
+        match shared.finish(&change).await {
+            Ok(()) => shared.l2.settle(&change).await?,
+            Err(error) if error.is_outage() => return Err(error),
+            // It comes up again; the others have nothing to do with it.
+            Err(error) => tracing::error!(%error, "redis refuses the invalidations of a change that is overdue"),
+        }
     }
     Ok(())
 }
@@ -114,14 +125,49 @@ impl Shared {
         change.into()
     }
 
-    /// What of a change this worker knows: another release may have other namespaces, whose workers nobody can tell from here.
-    fn decode_change(&self, change: &[u8]) -> Vec<EntryKey> {
-        let names = change.get(NONCE_BYTES..).and_then(message::decode_keys).unwrap_or_default();
-        let namespaces = self.namespaces.borrow();
-        let key = |pair: &[String]| {
-            let namespace = namespaces.iter().find(|namespace| namespace.name == pair[0])?;
-            Some(EntryKey::new(namespace.id, &pair[1]))
+    /// Invalidates what an overdue change names.
+    async fn finish(&self, change: &[u8]) -> Result<(), Error> {
+        self.metrics.overdue_changes.inc();
+        let Some(names) = change.get(NONCE_BYTES..).and_then(message::decode_keys) else {
+            tracing::error!(bytes = change.len(), "an overdue change cannot be read and is dropped");
+            return Ok(());
         };
-        names.chunks_exact(2).filter_map(key).collect()
+        tracing::warn!(
+            keys = names.len() / 2,
+            "it was not said in time that a change is made; what it names is invalidated now"
+        );
+        let (mut known, mut foreign) = (Vec::new(), Vec::new());
+        {
+            let namespaces = self.namespaces.borrow();
+            for pair in names.chunks_exact(2) {
+                match namespaces.iter().find(|namespace| namespace.name == pair[0]) {
+                    Some(namespace) => known.push(EntryKey::new(namespace.id, &pair[1])),
+                    None => foreign.push((pair[0].as_str(), pair[1].as_str())),
+                }
+            }
+        }
+        self.publish(&known).await?;
+        self.publish_foreign(&foreign).await
+    }
+
+    /// Invalidates keys of namespaces that only other releases have.
+    async fn publish_foreign(&self, keys: &[(&str, &str)]) -> Result<(), Error> {
+        for keys in keys.chunks(KEYS_PER_CALL) {
+            let mut lanes: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
+            for (namespace, key) in keys {
+                lanes.entry((namespace, KeyHash::of(key).lane())).or_default().push(key);
+            }
+            for ((namespace, lane), keys) in lanes {
+                let (names, channel) = (
+                    LaneKeys::new(&self.config.prefix, namespace, lane),
+                    keys::channel(&self.config.prefix, namespace),
+                );
+                let address = LaneAddress { keys: &names, channel: &channel, lane };
+                let groups: Vec<Group<'_>> =
+                    message::split(&keys).map(|keys| Group { address, keys: keys.to_vec() }).collect();
+                self.l2.invalidate(&groups).await?;
+            }
+        }
+        Ok(())
     }
 }

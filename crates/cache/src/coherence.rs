@@ -57,10 +57,11 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut suspicion = None;
     loop {
         let may_look = store.is_connected() && shared.l2.may_probe();
+        let known = shared.namespaces.borrow().len();
         let is_healthy = may_look && look(&shared, &mut suspicion).await.is_ok();
         if may_look {
             // However it ended: reads must not wait for a Redis that answers nothing of use.
-            shared.has_looked.send_replace(true);
+            shared.looked_at.send_replace(known);
         }
         deliver(&shared).await;
         if is_healthy {
@@ -190,7 +191,7 @@ async fn deliver(shared: &Shared) {
                 let keys: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
                 shared.publish(&keys).await
             }
-            Work::Lane(_, namespace, lane) => shared.l2.restart(shared.namespace(*namespace).address(*lane)).await,
+            Work::Lane(_, namespace, lane) => shared.restart(&shared.namespace(*namespace), *lane).await,
         };
         if let Err(error) = result {
             if !error.is_outage() {
@@ -203,6 +204,15 @@ async fn deliver(shared: &Shared) {
 }
 
 impl Shared {
+    /// Empties a lane for everybody, and for this worker before anything else is believed.
+    pub(crate) async fn restart(&self, namespace: &NamespaceState, lane: usize) -> Result<(), redis_store::Error> {
+        self.l2.restart(namespace.address(lane)).await?;
+        namespace.lane(lane).lose();
+        self.flights.detach_lane(namespace.id, lane);
+        self.look_now.notify_one();
+        Ok(())
+    }
+
     fn take(&self, event: Event) {
         match event {
             // What was published before is in the log.

@@ -1,9 +1,10 @@
 //! Who holds a lease, named so that others on its host can tell whether it still lives: a lease of a process that was killed is
 //! taken over at the next look, in a quarter of a second, and not when it ends (trap T8).
 //!
-//! No message is needed for that, and none can be lost: the kernel knows. Processes of other hosts are not judged.
+//! No message is needed for that, and none can be lost: the kernel knows. Processes of other hosts are not judged, nor those of other
+//! users, whom the kernel may hide (hidepid, see proc(5)).
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug)]
 pub(crate) struct Holder {
     name: String,
-    /// What processes share that see one another under the same number: the boot, and the namespace of process ids.
+    /// What processes share that see one another under the same number: the boot, the namespace of process ids, and the user.
     host: String,
 }
 
@@ -19,8 +20,11 @@ impl Holder {
     /// `identity` tells several caches of one process apart.
     pub(crate) fn of_this_process(identity: u64) -> Self {
         let pid = std::process::id();
-        let host = host().unwrap_or_else(|| format!("?{identity:x}"));
-        let started = started(pid).ok().flatten().unwrap_or_default();
+        // Whoever cannot see even itself is judged by nobody, and judges nobody.
+        let (host, started) = match (host(), started(pid)) {
+            (Some(host), Ok(Some(started))) => (host, started),
+            _ => (format!("?{identity:x}"), String::new()),
+        };
         Self { name: format!("{host}:{pid}:{started}:{identity:x}"), host }
     }
 
@@ -48,7 +52,8 @@ impl Holder {
 fn host() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{:x}", xxh3_64(format!("{boot}{}", namespace.display()).as_bytes())))
+    let user = fs::metadata("/proc/self").ok()?.uid();
+    Some(format!("{:x}", xxh3_64(format!("{boot}{}{user}", namespace.display()).as_bytes())))
 }
 
 /// When a process was started, in the kernel's ticks; `None` for one that is dead and not buried yet. See proc(5).
@@ -58,7 +63,11 @@ fn started(pid: u32) -> io::Result<Option<String>> {
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let mut fields = fields.split_ascii_whitespace();
     let is_dead = matches!(fields.next(), Some("Z" | "X"));
-    Ok(if is_dead { None } else { fields.nth(18).map(str::to_owned) })
+    if is_dead {
+        return Ok(None);
+    }
+    let start = fields.nth(18).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some(start.to_owned()))
 }
 
 #[cfg(test)]

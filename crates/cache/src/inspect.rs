@@ -78,9 +78,8 @@ impl Caches {
         let found = shared.namespaces.borrow().iter().find(|known| known.name == namespace).cloned();
         let Some(namespace) = found else { return Ok(false) };
         for lane in 0..LANES {
-            shared.l2.restart(namespace.address(lane)).await?;
+            shared.restart(&namespace, lane).await?;
         }
-        shared.look_now.notify_one();
         Ok(true)
     }
 }

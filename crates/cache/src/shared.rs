@@ -94,8 +94,8 @@ pub(crate) struct Shared {
     pub(crate) look_now: Notify,
     /// Asks the subscriber to start over.
     pub(crate) resubscribe: Notify,
-    /// Whether the watchdog has tried to look at least once: before that nobody knows where the lanes stand.
-    pub(crate) has_looked: watch::Sender<bool>,
+    /// Of how many namespaces the watchdog has tried to look at the lanes: before that nobody knows where they stand.
+    pub(crate) looked_at: watch::Sender<usize>,
     /// Whether the subscription believes that it hears everything.
     pub(crate) is_subscribed: AtomicBool,
 }
@@ -117,7 +117,7 @@ impl Shared {
             metrics: Metrics::new(registry),
             look_now: Notify::new(),
             resubscribe: Notify::new(),
-            has_looked: watch::Sender::new(false),
+            looked_at: watch::Sender::new(0),
             is_subscribed: AtomicBool::new(false),
         }
     }
@@ -143,6 +143,7 @@ impl Shared {
             added = Some(Arc::clone(&namespace));
             namespaces.push(namespace);
         });
+        self.look_now.notify_one();
         added.expect("send_modify ran the closure")
     }
 
@@ -164,12 +165,13 @@ impl Shared {
         self.l1.remove_older(&key, sequence);
     }
 
-    /// Waits for the first look at the lanes, if Redis is there: what is loaded before it would not be believed by anybody.
-    pub(crate) async fn looked(&self) {
-        if *self.has_looked.borrow() || !self.l2.store().is_connected() || !self.l2.is_reachable() {
+    /// Waits for the first look at a namespace's lanes, if Redis is there: what is loaded before it would not be believed by anybody.
+    pub(crate) async fn looked(&self, namespace: &NamespaceState) {
+        let is_known = |looked_at: &usize| *looked_at > namespace.id as usize;
+        if is_known(&self.looked_at.borrow()) || !self.l2.store().is_connected() || !self.l2.is_reachable() {
             return;
         }
-        let _ = timeout(FIRST_LOOK, self.has_looked.subscribe().wait_for(|has_looked| *has_looked)).await;
+        let _ = timeout(FIRST_LOOK, self.looked_at.subscribe().wait_for(is_known)).await;
     }
 
     /// Forgets a key of our own before Redis has numbered its invalidation (trap T6). What carries a tag is not known, so

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use api::Catalogue;
+use api::{Catalogue, Warmed};
 use cache::{CacheKey, Caches, Inspection, Invalidation, Readable};
 use config::Settings;
 use redis_store::{RedisStore, Role};
@@ -36,8 +36,12 @@ pub(super) async fn run(command: CacheCommand, settings: &Settings) -> anyhow::R
             print(&format!("forgotten by every worker: {} {}", entry.namespace, entry.key))
         }
         CacheCommand::Warm { rate } => {
-            let products = warm(caches, settings, rate).await?;
-            print(&format!("{products} products are cached"))
+            let Warmed { cached, refused } = warm(caches, settings, rate).await?;
+            print(&format!("{cached} products are cached"))?;
+            match refused {
+                0 => Ok(()),
+                _ => Err(Failure::unavailable(format!("redis did not take {refused} products; try again")).into()),
+            }
         }
         CacheCommand::Flush(flush) => print(&forget(&caches, &flush).await?),
     }
@@ -62,10 +66,11 @@ fn opened(caches: Caches) -> Caches {
     caches
 }
 
-async fn warm(caches: Caches, settings: &Settings, rate: NonZeroU32) -> anyhow::Result<u64> {
+async fn warm(caches: Caches, settings: &Settings, rate: NonZeroU32) -> anyhow::Result<Warmed> {
     let store = Store::connect(&settings::database(settings), &Registry::new()).await.map_err(Failure::from)?;
     let spinner = super::spinner("{spinner} {pos} products, {per_sec}");
-    let warmed = Catalogue::new(store, &caches).warm(rate, |done| spinner.set_position(done)).await;
+    let warmed =
+        Catalogue::new(store, &caches).warm(rate, |done| spinner.set_position(done.cached + done.refused)).await;
     spinner.finish_and_clear();
     Ok(warmed.map_err(|error| Failure::unavailable(format!("not all products could be loaded: {error}")))?)
 }

@@ -180,6 +180,13 @@ impl Lane {
         outcome
     }
 
+    /// Forgets where the lane stands, and with that everything that was read of it, until its head is known.
+    pub(crate) fn lose(&self) {
+        let mut receiver = self.receiver();
+        receiver.lose();
+        self.drop_memory(&receiver);
+    }
+
     /// Makes every entry and every read in flight of this lane worthless.
     fn drop_memory(&self, receiver: &Receiver) {
         self.known_from.store(u64::MAX, Ordering::Release);

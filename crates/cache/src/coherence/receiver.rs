@@ -55,6 +55,11 @@ impl Receiver {
         self.position
     }
 
+    /// Forgets the position until the head is known.
+    pub(crate) fn lose(&mut self) {
+        self.position = None;
+    }
+
     /// Takes a message that says it follows `previous`.
     pub(crate) fn message(&mut self, previous: u64, at: Position) -> OnMessage {
         let Some(position) = &mut self.position else {
