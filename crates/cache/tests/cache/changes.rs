@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cache::{CacheKey, Change, Hit, Invalidation, LoadError, Loaded, Source};
+use cache::{CacheKey, Change, Hit, Invalidation, LoadError, Loaded, Namespace, Source};
 use test_support::{Redis, eventually, unique_prefix};
 
 use crate::harness::{Database, Parts, SOON, Setup, Worker};
@@ -99,14 +99,15 @@ fn writers_killed_between_commit_and_invalidation_leave_nothing_old_behind() {
 
 #[test]
 fn a_change_that_is_said_to_be_committed_is_seen_at_once_and_made_up_for_by_nobody() {
-    let workers = setup(Redis::shared().url()).workers(2);
+    let setup = setup(Redis::shared().url());
+    let workers = setup.workers(2);
     let database = Database::with(&["lamp"]);
     read(&workers[0], &database, "lamp");
     let outcome = begin(&workers[0], &database, "lamp", true, async |change| change.committed().await);
     assert_eq!(outcome.recv_timeout(SOON).unwrap(), Invalidation::Published);
     assert_eq!(read(&workers[0], &database, "lamp").value.as_deref(), Some(&2));
-    // Long enough for any watchdog to find it, were it still announced.
-    std::thread::sleep(CHANGE_TIMEOUT + Duration::from_millis(1_500));
+    let announced = format!("{}:c:{{changes}}:announced", setup.config.prefix);
+    eventually(SOON, || Redis::shared().command(&["ZCARD", &announced]) == "0");
     assert_eq!(overdue(&workers[0]) + overdue(&workers[1]), 0.0);
 }
 
@@ -119,6 +120,47 @@ fn a_change_that_was_withdrawn_invalidates_nothing_and_one_that_is_dropped_does(
     assert_eq!(read(&worker, &database, "lamp").source, Source::L1);
     begin(&worker, &database, "lamp", false, async |change| drop(change)).recv_timeout(SOON).unwrap();
     eventually(SOON, || read(&worker, &database, "lamp").value.as_deref() == Some(&3));
+}
+
+#[test]
+fn a_change_in_doubt_that_is_committed_later_is_made_up_for() {
+    let worker = setup(Redis::shared().url()).workers(1).remove(0);
+    let database = Database::with(&["lamp"]);
+    read(&worker, &database, "lamp");
+    for round in 2..4 {
+        worker.run(async move |parts| {
+            let change = parts.caches.announce(&[named(&parts, "lamp", true)]).await;
+            // A future that is cut off says as much.
+            if round == 2 {
+                change.in_doubt().await;
+            }
+        });
+        eventually(SOON, || read(&worker, &database, "lamp").source == Source::L1);
+        database.commit("lamp");
+        eventually(SOON, || read(&worker, &database, "lamp").value.as_deref() == Some(&round));
+    }
+}
+
+#[test]
+fn what_another_release_has_announced_is_invalidated_without_knowing_its_namespace() {
+    let setup = setup(Redis::shared().url());
+    let workers = setup.workers(1);
+    let mut theirs = setup.clone();
+    // It does not take over its own change.
+    theirs.config.change_timeout = Duration::from_secs(2);
+    let writer = theirs.worker();
+    writer.run(async |parts| {
+        let stock = parts.caches.namespace::<u64>(Namespace { name: "stock", schema: 1 });
+        let hit = stock.get_or_load("lamp", &parts.options, async || Ok::<_, LoadError>(Some(7))).await.unwrap();
+        assert!(hit.shared);
+        std::mem::forget(parts.caches.announce(&[stock.key("lamp")]).await);
+    });
+    drop(writer);
+    let entries = format!("{}:c:{{stock:*}}:e:*", setup.config.prefix);
+    let lies_in_redis = || !Redis::shared().command(&["KEYS", &entries]).trim().is_empty();
+    assert!(lies_in_redis());
+    eventually(SOON, || !lies_in_redis());
+    assert_eq!(overdue(&workers[0]), 1.0);
 }
 
 #[test]

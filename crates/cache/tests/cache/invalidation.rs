@@ -241,6 +241,24 @@ fn flushing_redis_loses_no_invalidation() {
 }
 
 #[test]
+fn what_a_snapshot_brings_back_is_not_believed() {
+    let redis = Redis::start();
+    let setup = Setup::new(redis.url(), &unique_prefix());
+    let workers = setup.workers(2);
+    let database = Database::with(&["lamp"]);
+    workers[0].read(&database, "lamp");
+    redis.command(&["SAVE"]);
+    workers[0].write(&database, "lamp");
+    redis.restart();
+    // It knows nothing of the invalidation, and Redis not any more.
+    let newcomer = setup.worker();
+    assert_eq!(newcomer.read(&database, "lamp").value.as_deref(), Some(&2));
+    for worker in &workers {
+        eventually(SOON, || worker.read(&database, "lamp").value.as_deref() == Some(&2));
+    }
+}
+
+#[test]
 fn a_flush_between_two_workers_reads_costs_one_load_each_at_most() {
     let redis = Redis::start();
     let setup = Setup::new(redis.url(), &unique_prefix());
