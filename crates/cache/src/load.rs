@@ -243,9 +243,9 @@ impl Load {
                 return Ok(self.passed_on(loaded, &seen));
             }
         };
+        let times = self.times(&head, head.fresh_us.saturating_sub(ttl.as_micros() as u64));
         match l2.fill(address, key, grant, entry, ttl + grace).await {
             Ok(true) => {
-                let times = self.times(&head, head.fresh_us.saturating_sub(ttl.as_micros() as u64));
                 let landed = Landed { version: grant.token, ..self.landed(loaded, &seen, times, Trust::Coordinated) };
                 Ok(Arrival { landed, is_kept: true, value_bytes })
             }

@@ -13,7 +13,7 @@ use test_support::{Histogram, Redis, eventually, unique_prefix};
 
 use crate::{
     harness::{Database, SOON, Setup, Worker},
-    invalidation::SlowReader,
+    held::Held,
 };
 
 const DISCONNECTED_TTL: Duration = Duration::from_secs(1);
@@ -139,7 +139,7 @@ fn a_slow_load_overtaken_by_an_invalidation_is_not_kept_while_redis_is_away() {
     for round in 0..20 {
         let key = format!("lamp-{round}");
         let database = Database::with(&[&key]);
-        let slow = SlowReader::start(&workers[0], &database, &key);
+        let slow = Held::start(&workers[0], &database, &key);
         assert_eq!(workers[0].write(&database, &key), Invalidation::Queued);
         let eager = fastrand::bool().then(|| workers[0].read(&database, &key));
         assert_eq!(slow.finish().value.as_deref(), Some(&1));

@@ -5,18 +5,13 @@ use std::{sync::Arc, time::Duration};
 use cache::{Inspection, LoadError, Loaded, Source};
 use test_support::{Redis, eventually, unique_prefix};
 
-use crate::harness::{Database, SOON, Setup, Worker};
-
-fn inspect(worker: &Worker, key: &str) -> Option<Inspection> {
-    let key = key.to_owned();
-    worker.run(async move |parts| parts.caches.inspect(&parts.prices.key(&key)).await).unwrap()
-}
+use crate::harness::{Database, SOON, Setup};
 
 #[test]
 fn an_entry_says_how_old_it_is_and_what_it_carries() {
     let setup = Setup::new(Redis::shared().url(), &unique_prefix());
     let worker = setup.workers(1).remove(0);
-    assert_eq!(inspect(&worker, "lamp"), None);
+    assert_eq!(worker.inspect("lamp"), None);
     worker.run(async move |parts| {
         let load = async || {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -24,7 +19,7 @@ fn an_entry_says_how_old_it_is_and_what_it_carries() {
         };
         parts.prices.get_or_load("lamp", &parts.options, load).await.map(drop).unwrap();
     });
-    let entry = inspect(&worker, "lamp").unwrap();
+    let entry = worker.inspect("lamp").unwrap();
     let readable = entry.readable.unwrap();
     assert_eq!((readable.absent, readable.tags), (false, vec!["light".to_owned()]));
     assert!(entry.bytes > 60 && entry.bytes < 120, "{}", entry.bytes);
@@ -33,7 +28,7 @@ fn an_entry_says_how_old_it_is_and_what_it_carries() {
     assert!(readable.expires_in > readable.fresh_for + Duration::from_secs(299));
     assert!(readable.load_time >= Duration::from_millis(20) && readable.load_time < Duration::from_secs(5));
     let other = Setup { schema: 2, ..setup }.workers(1).remove(0);
-    assert_eq!(inspect(&other, "lamp"), Some(Inspection { readable: None, ..entry }));
+    assert_eq!(other.inspect("lamp"), Some(Inspection { readable: None, ..entry }));
 }
 
 #[test]
@@ -52,7 +47,7 @@ fn a_namespace_that_is_cleared_is_empty_for_everybody() {
     for worker in &workers {
         eventually(SOON, || keys.iter().all(|key| worker.read(&database, key).value.as_deref() == Some(&2)));
     }
-    assert_eq!(inspect(&workers[0], "lamp-0").map(|entry| entry.readable.is_some()), Some(true));
+    assert_eq!(workers[0].inspect("lamp-0").map(|entry| entry.readable.is_some()), Some(true));
     let again = workers[1].read(&Arc::clone(&database), "lamp-0");
     assert_eq!(again.source, Source::L1);
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cache::{Hit, LoadError, Options, Source};
+use cache::{Hit, Inspection, LoadError, Options, Source};
 use test_support::{Histogram, Redis, eventually, unique_prefix};
 
 use crate::harness::{Database, Parts, SOON, Setup, Worker};
@@ -63,9 +63,12 @@ fn read(worker: &Worker, source: &Arc<Origin>) -> Hit<u64> {
     read_with(worker, source, |_| {}).unwrap()
 }
 
-/// Until a value read at `read_at` is no longer fresh: time itself is what is waited for, more than jitter may add.
-pub(crate) fn until_old(read_at: Instant) {
-    std::thread::sleep((TTL.mul_f64(1.15)).saturating_sub(read_at.elapsed()));
+/// Until each of these workers takes what Redis holds for `key` for old.
+pub(crate) fn until_old<'a>(workers: impl IntoIterator<Item = &'a Worker>, key: &str) {
+    for worker in workers {
+        let is_old = |entry: Inspection| entry.readable.is_some_and(|readable| readable.fresh_for.is_zero());
+        eventually(SOON, || worker.inspect(key).is_some_and(is_old));
+    }
 }
 
 fn workers(count: usize) -> Vec<Worker> {
@@ -76,11 +79,10 @@ fn workers(count: usize) -> Vec<Worker> {
 fn while_a_new_value_is_slow_everybody_is_answered_with_the_old_one_and_one_load_serves_all() {
     let workers = workers(4);
     let source = Origin::with_a_lamp();
-    let read_at = Instant::now();
     // The last worker has nothing in memory: it finds the old value in Redis.
     workers[..3].iter().for_each(|worker| drop(read(worker, &source)));
     assert_eq!(source.rows.loads(), 1);
-    until_old(read_at);
+    until_old(&workers, "lamp");
     source.delay(Duration::from_secs(2));
     source.rows.commit("lamp");
     let deadline = Instant::now() + Duration::from_secs(1);
@@ -121,9 +123,8 @@ fn long_lived(options: &mut Options) {
 fn while_loads_fail_the_old_value_stands_in_and_is_tried_again_once_per_throttle_by_all_workers() {
     let workers = workers(3);
     let source = Origin::with_a_lamp();
-    let read_at = Instant::now();
     workers.iter().for_each(|worker| drop(read(worker, &source)));
-    until_old(read_at);
+    until_old(&workers, "lamp");
     source.is_down.store(true, Ordering::SeqCst);
     let before = source.rows.loads();
     let began = Instant::now();
@@ -151,9 +152,8 @@ fn while_loads_fail_the_old_value_stands_in_and_is_tried_again_once_per_throttle
 fn what_was_invalidated_never_stands_in() {
     let workers = workers(2);
     let source = Origin::with_a_lamp();
-    let read_at = Instant::now();
     workers.iter().for_each(|worker| drop(read(worker, &source)));
-    until_old(read_at);
+    until_old(&workers, "lamp");
     source.is_down.store(true, Ordering::SeqCst);
     assert!(read(&workers[0], &source).stale);
     workers[0].run(async move |parts| parts.prices.invalidate(&["lamp"]).await);
@@ -169,15 +169,13 @@ fn an_old_value_stands_in_no_longer_than_its_windows() {
         (options.stale_while_revalidate, options.stale_if_error) = (Duration::ZERO, Duration::ZERO);
     };
     let only_on_error = |options: &mut Options| options.stale_while_revalidate = Duration::ZERO;
-    let read_at = Instant::now();
     read(&worker, &source);
-    until_old(read_at);
+    until_old([&worker], "lamp");
     source.delay(Duration::from_millis(150));
     source.rows.commit("lamp");
     let hit = read_with(&worker, &source, only_on_error).unwrap();
     assert_eq!((hit.value.as_deref(), hit.source), (Some(&2), Source::Loader), "it waits for the new one");
-    let read_at = Instant::now();
-    until_old(read_at);
+    until_old([&worker], "lamp");
     source.is_down.store(true, Ordering::SeqCst);
     assert!(read_with(&worker, &source, no_window).is_err());
     assert!(read_with(&worker, &source, only_on_error).unwrap().stale);

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cache::{Cache, Caches, Config, Hit, Invalidation, LoadError, Namespace, Options};
+use cache::{Cache, Caches, Config, Hit, Inspection, Invalidation, LoadError, Namespace, Options};
 use redis_store::{RedisStore, Role};
 use telemetry::Registry;
 use test_support::eventually;
@@ -145,6 +145,12 @@ impl Worker {
             database.commit(&key);
             parts.prices.invalidate(&[&key]).await
         })
+    }
+
+    /// What Redis holds for a key.
+    pub(crate) fn inspect(&self, key: &str) -> Option<Inspection> {
+        let key = key.to_owned();
+        self.run(async move |parts| parts.caches.inspect(&parts.prices.key(&key)).await).unwrap()
     }
 
     /// The value of a metric as it is exposed, by name and labels.

@@ -1,48 +1,18 @@
 //! After an invalidation nobody is answered with what was there before, however the threads interleave.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use cache::{Hit, Invalidation, LoadError, Source};
-use test_support::{Histogram, Redis, eventually, unique_prefix};
+use cache::{Invalidation, LoadError, Source};
+use test_support::{Histogram, Redis, RedisSentinel, eventually, unique_prefix};
 
 use crate::{
-    harness::{Database, SOON, Setup, Worker},
+    harness::{Database, SOON, Setup},
+    held::Held,
     proxy::SubscriberProxy,
 };
-
-/// Trap T1: a reader is held between its look into the database and its return, while a writer commits and invalidates.
-pub(crate) struct SlowReader {
-    go_on: tokio::sync::oneshot::Sender<()>,
-    answer: mpsc::Receiver<Hit<u64>>,
-}
-
-impl SlowReader {
-    pub(crate) fn start(worker: &Worker, database: &Arc<Database>, key: &str) -> Self {
-        let (go_on, goes_on) = tokio::sync::oneshot::channel();
-        let (looked, has_looked) = mpsc::channel();
-        let (database, key) = (Arc::clone(database), key.to_owned());
-        let answer = worker.start(async move |parts| {
-            let of_loader = key.clone();
-            let load = async move || {
-                let value = database.load(&of_loader);
-                looked.send(()).unwrap();
-                let _ = goes_on.await;
-                Ok::<_, LoadError>(value)
-            };
-            parts.prices.get_or_load(&key, &parts.options, load).await.unwrap()
-        });
-        has_looked.recv_timeout(SOON).unwrap();
-        Self { go_on, answer }
-    }
-
-    pub(crate) fn finish(self) -> Hit<u64> {
-        self.go_on.send(()).unwrap();
-        self.answer.recv_timeout(SOON).unwrap()
-    }
-}
 
 #[test]
 fn a_slow_reader_never_puts_back_what_was_invalidated_meanwhile() {
@@ -52,7 +22,7 @@ fn a_slow_reader_never_puts_back_what_was_invalidated_meanwhile() {
         let key = format!("lamp-{round}");
         let database = Database::with(&[&key]);
         let (reader, writer) = (fastrand::usize(0..3), fastrand::usize(0..3));
-        let slow = SlowReader::start(&workers[reader], &database, &key);
+        let slow = Held::start(&workers[reader], &database, &key);
         workers[writer].write(&database, &key);
         // Before, while or after the old value lands, others read: they get the new one.
         let eager = fastrand::bool().then(|| workers[writer].read(&database, &key));
@@ -80,7 +50,7 @@ fn redis_refuses_a_late_fill_from_a_worker_that_has_heard_of_nothing() {
     for round in 0..20 {
         let key = format!("lamp-{round}");
         let database = Database::with(&[&key]);
-        let slow = SlowReader::start(&reader, &database, &key);
+        let slow = Held::start(&reader, &database, &key);
         writer.write(&database, &key);
         assert!(slow.finish().ttl.is_zero());
         assert_eq!(reader.read(&database, &key).value.as_deref(), Some(&2), "round {round}");
@@ -256,6 +226,41 @@ fn what_a_snapshot_brings_back_is_not_believed() {
     for worker in &workers {
         eventually(SOON, || worker.read(&database, "lamp").value.as_deref() == Some(&2));
     }
+}
+
+#[test]
+fn what_a_promoted_replica_holds_is_not_believed() {
+    let sentinel = RedisSentinel::start();
+    let setup = Setup::new(sentinel.url(), &unique_prefix());
+    let worker = setup.workers(1).remove(0);
+    let database = Database::with(&["lamp"]);
+    worker.read(&database, "lamp");
+    let entry = format!("{}:c:{{price:*}}:e:lamp", setup.config.prefix);
+    // It may be loading what the master has sent.
+    eventually(SOON, || sentinel.replica().try_command(&["KEYS", &entry]).is_ok_and(|found| !found.is_empty()));
+    sentinel.fail_over();
+    // Whether the replica had heard of every invalidation, nobody knows.
+    let newcomer = setup.worker();
+    eventually(SOON, || newcomer.read(&database, &fastrand::u64(..).to_string()).shared);
+    let hit = newcomer.read(&database, "lamp");
+    assert_eq!((hit.source, hit.shared), (Source::Loader, true));
+    eventually(SOON, || worker.read(&database, "lamp").source == Source::L1);
+}
+
+#[test]
+fn who_may_not_ask_which_server_it_is_empties_nothing() {
+    let redis = Redis::start();
+    redis.command(&["ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all", "-info"]);
+    let setup = Setup::new(redis.url(), &unique_prefix());
+    let theirs = Setup { url: redis.url().replace("redis://", "redis://plain:secret@"), ..setup.clone() };
+    let workers = [setup.workers(1).remove(0), theirs.workers(1).remove(0)];
+    let database = Database::with(&["lamp"]);
+    workers.iter().for_each(|worker| drop(worker.read(&database, "lamp")));
+    // Both look once a second, at 32 lanes each.
+    let enough = redis.calls("hmget") + 4 * 32;
+    eventually(SOON, || redis.calls("hmget") >= enough);
+    workers.iter().for_each(|worker| drop(worker.read(&database, "lamp")));
+    assert_eq!(database.loads(), 1);
 }
 
 #[test]

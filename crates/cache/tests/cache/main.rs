@@ -14,6 +14,8 @@ mod freshness;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod invalidation;
 #[cfg(test)]
 mod outdated;

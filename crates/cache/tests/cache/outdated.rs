@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cache::{Hit, LoadError, Options, Source};
@@ -10,42 +10,13 @@ use test_support::{Redis, eventually, unique_prefix};
 
 use crate::{
     freshness::{TTL, until_old},
-    harness::{Database, Parts, SOON, Setup, Worker},
+    harness::{Database, SOON, Setup, Worker},
+    held::Held,
     proxy::SubscriberProxy,
 };
 
-/// A read whose loader is held after its look into the database.
-struct Held {
-    has_looked: mpsc::Receiver<()>,
-    go_on: tokio::sync::oneshot::Sender<()>,
-    answer: mpsc::Receiver<Result<Hit<u64>, LoadError>>,
-}
-
-impl Held {
-    fn start(worker: &Worker, database: &Arc<Database>, key: &str) -> Self {
-        let (go_on, goes_on) = tokio::sync::oneshot::channel();
-        let (looked, has_looked) = mpsc::channel();
-        let (database, key) = (Arc::clone(database), key.to_owned());
-        let answer = worker.start(async move |parts| {
-            let row = key.clone();
-            let load = async move || {
-                let value = database.load(&row);
-                looked.send(()).unwrap();
-                let _ = goes_on.await;
-                Ok::<_, LoadError>(value)
-            };
-            parts.prices.get_or_load(&key, &options(&parts), load).await
-        });
-        Self { has_looked, go_on, answer }
-    }
-
-    fn looked(&self) {
-        self.has_looked.recv_timeout(SOON).unwrap();
-    }
-}
-
-fn options(parts: &Parts) -> Options {
-    Options { ttl: TTL, ..parts.options }
+fn short_lived(options: &mut Options) {
+    options.ttl = TTL;
 }
 
 fn read(worker: &Worker, database: &Arc<Database>, key: &str) -> mpsc::Receiver<Result<Hit<u64>, LoadError>> {
@@ -53,7 +24,7 @@ fn read(worker: &Worker, database: &Arc<Database>, key: &str) -> mpsc::Receiver<
     worker.start(async move |parts| {
         let row = key.clone();
         let load = async move || Ok::<_, LoadError>(database.load(&row));
-        parts.prices.get_or_load(&key, &options(&parts), load).await
+        parts.prices.get_or_load(&key, &Options { ttl: TTL, ..parts.options }, load).await
     })
 }
 
@@ -71,14 +42,13 @@ fn an_old_value_offered_to_a_load_under_way_does_not_outlive_its_invalidation() 
     for round in 0..4 {
         let key = format!("lamp-{round}");
         let database = Database::with(&[&key]);
-        let read_at = Instant::now();
         assert_eq!(value(read(&others[0], &database, &key).recv_timeout(SOON).unwrap()), Some(1));
-        until_old(read_at);
+        until_old(others.iter().chain([&reader]), &key);
         // Another worker holds the lease, so the reader has found the old value and waits.
-        let holder = Held::start(&others[0], &database, &key);
+        let holder = Held::start_with(&others[0], &database, &key, &[], short_lived);
         holder.looked();
-        let waiting = Held::start(&reader, &database, &key);
-        assert_eq!(value(waiting.answer.recv_timeout(SOON).unwrap()), Some(1), "it stands in");
+        let waiting = Held::start_with(&reader, &database, &key, &[], short_lived);
+        assert_eq!(value(Ok(waiting.answer())), Some(1), "it stands in");
         // The reader's load begins after the invalidation that the reader has not heard of.
         proxy.black_hole_subscriptions();
         let caught_up = || reader.metric("bellwether_cache_catch_ups_total");
@@ -89,11 +59,11 @@ fn an_old_value_offered_to_a_load_under_way_does_not_outlive_its_invalidation() 
         let late = read(&reader, &database, &key);
         // Longer than anybody waits who has something old to make do with.
         let early = late.recv_timeout(Duration::from_millis(200));
-        let _ = waiting.go_on.send(());
+        waiting.let_go();
         let answer = early.or_else(|_| late.recv_timeout(SOON));
         assert_eq!(value(answer.unwrap()), Some(2), "round {round}");
         proxy.heal();
-        let _ = holder.go_on.send(());
+        holder.let_go();
         eventually(SOON, || {
             read(&reader, &database, &key).recv_timeout(SOON).unwrap().is_ok_and(|hit| hit.source == Source::L1)
         });

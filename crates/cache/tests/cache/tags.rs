@@ -1,14 +1,14 @@
 //! One invalidation of a tag outdates everything that carries it, in every worker, in Redis and in flight (traps T7, T1).
 
-use std::{
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use cache::{CacheKey, Hit, Invalidation, LoadError, Loaded, Source};
 use test_support::{Redis, eventually, unique_prefix};
 
-use crate::harness::{Database, Parts, SOON, Setup, Worker};
+use crate::{
+    harness::{Database, Parts, SOON, Setup, Worker},
+    held::Held,
+};
 
 /// A read of a row that carries `tag`.
 async fn read_with(parts: &Parts, database: Arc<Database>, key: &str, tag: &str) -> Result<Hit<u64>, LoadError> {
@@ -75,37 +75,6 @@ fn a_worker_that_comes_later_does_not_believe_what_a_tag_has_outdated() {
     assert_eq!((value(&hit), hit.source), (Some(2), Source::L2));
 }
 
-/// A load that is held after its look into the database.
-struct HeldLoad {
-    go_on: tokio::sync::oneshot::Sender<()>,
-    answer: mpsc::Receiver<Hit<u64>>,
-}
-
-impl HeldLoad {
-    fn start(worker: &Worker, database: &Arc<Database>, key: &str, tag: &str) -> Self {
-        let (go_on, goes_on) = tokio::sync::oneshot::channel();
-        let (looked, has_looked) = mpsc::channel();
-        let (database, key, tag) = (Arc::clone(database), key.to_owned(), tag.to_owned());
-        let answer = worker.start(async move |parts| {
-            let row = key.clone();
-            let load = async move || {
-                let value = database.load(&row);
-                looked.send(()).unwrap();
-                let _ = goes_on.await;
-                Ok::<_, LoadError>(Loaded { tags: vec![tag], ..value.into() })
-            };
-            parts.prices.get_or_load(&key, &parts.options, load).await.unwrap()
-        });
-        has_looked.recv_timeout(SOON).unwrap();
-        Self { go_on, answer }
-    }
-
-    fn finish(self) -> Hit<u64> {
-        self.go_on.send(()).unwrap();
-        self.answer.recv_timeout(SOON).unwrap()
-    }
-}
-
 #[test]
 fn a_tag_invalidated_during_a_load_outdates_its_value_for_all_who_come_later() {
     let setup = Setup::new(Redis::shared().url(), &unique_prefix());
@@ -114,7 +83,8 @@ fn a_tag_invalidated_during_a_load_outdates_its_value_for_all_who_come_later() {
         let (key, tag) = (format!("lamp-{round}"), format!("light-{round}"));
         let database = Database::with(&[&key]);
         let (loader, writer) = (fastrand::usize(0..3), fastrand::usize(0..3));
-        let held = HeldLoad::start(&workers[loader], &database, &key, &tag);
+        let held = Held::start_with(&workers[loader], &database, &key, &[&tag], |_| {});
+        held.looked();
         database.commit(&key);
         invalidate(&workers[writer], &tag);
         // This one waits for the load under way, in the writer's process or through its lease, and must not get its value.

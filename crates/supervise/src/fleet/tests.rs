@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::restart::{HALF_OPEN_AFTER, RESTART, SETTLED_AFTER};
+use super::restart::{HALF_OPEN_AFTER, SETTLED_AFTER};
 use super::*;
 use crate::control::Scale;
 
 mod breaker;
 mod chaos;
+mod lifecycle;
 mod reload;
 mod scale;
+mod stop;
 mod watch;
 
 const KILL: Exit = Exit::Signal(9);
@@ -417,82 +419,6 @@ fn all_slots_are_named_when_every_worker_is_gone() {
 }
 
 #[test]
-fn a_stop_drains_workers_then_processes_then_ends() {
-    let mut world = World::ready(rules(2, &["redis"]));
-    let (first, second) = (world.worker(0), world.worker(1));
-    let redis = world.pid_of(Unit::Process(0)).unwrap();
-    world.happen(Event::Stop);
-    world.happen(Event::Stop);
-    assert_eq!(world.drained, [first, second]);
-    assert!(world.listeners_closed, "the workers alone hold them, so that closing theirs ends them");
-    world.exit(second, Exit::Code(0));
-    assert_eq!(world.drained.len(), 2, "redis must outlive the workers");
-    world.exit(first, Exit::Code(0));
-    assert_eq!(world.drained, [first, second, redis]);
-    assert_eq!(world.outcome, None);
-    world.exit(redis, Exit::Code(0));
-    assert_eq!(world.outcome, Some(Outcome::Clean));
-}
-
-#[test]
-fn how_a_drained_worker_ends_decides_the_outcome() {
-    let table = [
-        (Exit::Code(0), Outcome::Clean),
-        (Exit::Signal(15), Outcome::Clean),
-        (Exit::Code(143), Outcome::Clean),
-        (Exit::Code(1), Outcome::Cut),
-        (CRASH, Outcome::Cut),
-        (KILL, Outcome::Cut),
-    ];
-    for (exit, outcome) in table {
-        let mut world = World::ready(rules(1, &[]));
-        world.happen(Event::Stop);
-        world.exit(world.only(Unit::Worker(0)), exit);
-        assert_eq!(world.outcome, Some(outcome), "{exit:?}");
-    }
-}
-
-#[test]
-fn a_worker_that_ignores_its_drain_is_killed_at_the_timeout() {
-    let mut world = World::ready(rules(1, &[]));
-    let worker = world.worker(0);
-    world.happen(Event::Stop);
-    world.pass(milliseconds(29_999));
-    assert!(world.killed.is_empty());
-    world.pass(milliseconds(1));
-    assert_eq!(world.killed, [worker]);
-    world.exit(worker, KILL);
-    assert_eq!(world.outcome, Some(Outcome::Cut));
-}
-
-#[test]
-fn stop_now_kills_workers_at_once_and_gives_processes_a_second() {
-    let mut world = World::ready(rules(2, &["redis"]));
-    let (first, second) = (world.worker(0), world.worker(1));
-    let redis = world.pid_of(Unit::Process(0)).unwrap();
-    world.happen(Event::Stop);
-    world.happen(Event::StopNow);
-    assert_eq!(world.killed, [first, second]);
-    world.exit(first, KILL);
-    world.exit(second, KILL);
-    world.pass(Duration::from_secs(1));
-    assert_eq!(world.killed, [first, second, redis]);
-    world.exit(redis, KILL);
-    assert_eq!(world.outcome, Some(Outcome::Cut));
-}
-
-#[test]
-fn a_stop_during_a_restart_wait_starts_nothing_any_more() {
-    let mut world = World::ready(rules(1, &[]));
-    world.exit(world.worker(0), CRASH);
-    let started = world.spawned.len();
-    world.happen(Event::Stop);
-    world.pass(Duration::from_secs(60));
-    assert_eq!(world.spawned.len(), started);
-    assert_eq!(world.outcome, Some(Outcome::Clean));
-}
-
-#[test]
 fn the_death_of_a_stranger_changes_nothing() {
     let mut world = World::ready(rules(2, &["redis"]));
     let before = format!("{:?}", world.fleet);
@@ -519,16 +445,6 @@ fn a_failed_start_is_tried_again_with_growing_waits() {
     }
 }
 
-/// One thing that may happen in the world outside.
-#[derive(Debug, Clone)]
-enum Blow {
-    Pass(u64),
-    Ready(usize),
-    Spoke(usize),
-    Exit(usize, Exit),
-    Stranger(i32, Exit),
-}
-
 fn exits() -> impl Strategy<Value = Exit> {
     prop_oneof![
         Just(Exit::Code(0)),
@@ -538,136 +454,4 @@ fn exits() -> impl Strategy<Value = Exit> {
         Just(CRASH),
         Just(Exit::OutOfMemory),
     ]
-}
-
-fn blows() -> impl Strategy<Value = Vec<Blow>> {
-    let blow = prop_oneof![
-        3 => (0..20_000_u64).prop_map(Blow::Pass),
-        3 => (0..300_u64).prop_map(Blow::Pass),
-        3 => any::<usize>().prop_map(Blow::Ready),
-        1 => any::<usize>().prop_map(Blow::Spoke),
-        3 => (any::<usize>(), exits()).prop_map(|(who, exit)| Blow::Exit(who, exit)),
-        1 => (-1..90, exits()).prop_map(|(pid, exit)| Blow::Stranger(pid, exit)),
-    ];
-    proptest::collection::vec(blow, 0..60)
-}
-
-impl World {
-    fn suffer(&mut self, blow: &Blow) {
-        let somebody = |who: usize| {
-            let pids: Vec<i32> = self.running.keys().copied().collect();
-            pids.get(who.checked_rem(pids.len())?).copied()
-        };
-        match *blow {
-            Blow::Pass(ms) => self.pass(milliseconds(ms)),
-            Blow::Ready(who) => {
-                if let Some(pid) = somebody(who) {
-                    self.happen(Event::Ready { pid });
-                }
-            }
-            Blow::Spoke(who) => {
-                if let Some(pid) = somebody(who) {
-                    self.happen(Event::Spoke { pid });
-                }
-            }
-            Blow::Exit(who, exit) => {
-                if let Some(pid) = somebody(who) {
-                    self.exit(pid, exit);
-                }
-            }
-            Blow::Stranger(pid, exit) => self.happen(Event::Exited { pid, exit }),
-        }
-    }
-
-    /// Whatever was killed ends; repeats until nothing more follows.
-    fn let_the_killed_end(&mut self) {
-        while let Some(pid) = self.killed.pop() {
-            if self.running.contains_key(&pid) {
-                self.exit(pid, KILL);
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_no_slot_has_two_workers_and_a_stop_ends_everything(
-        workers in 1..4_u32,
-        with_process in any::<bool>(),
-        before in blows(),
-        now in any::<bool>(),
-        after in blows(),
-    ) {
-        // `World::act` panics on a second process in a slot, an empty steering and an early or second end.
-        let mut world = World::new(rules(workers, if with_process { &["redis"] } else { &[] }));
-        world.happen(Event::Start);
-        for blow in &before {
-            world.suffer(blow);
-        }
-        world.happen(if now { Event::StopNow } else { Event::Stop });
-        let spawned_workers = |world: &World| {
-            world.spawned.iter().filter(|(unit, _)| matches!(unit, Unit::Worker(_))).count()
-        };
-        let started = spawned_workers(&world);
-        for blow in &after {
-            world.suffer(blow);
-        }
-        world.let_the_killed_end();
-        for _ in 0..2 {
-            // First the workers' kill_timeout, then the processes'.
-            world.pass(Duration::from_secs(31));
-            world.let_the_killed_end();
-        }
-        prop_assert!(world.outcome.is_some());
-        prop_assert!(world.running.is_empty());
-        prop_assert_eq!(spawned_workers(&world), started, "a worker was started after the stop");
-    }
-
-    #[test]
-    fn nothing_is_ever_started_faster_than_the_backoff_allows(blows in blows()) {
-        let mut world = World::new(rules(1, &[]));
-        world.happen(Event::Start);
-        let unit = Unit::Worker(0);
-        let mut model = Model::default();
-        for blow in &blows {
-            let (pid, state, spawned) = (world.pid_of(unit), world.fleet.state(unit), world.spawned.len());
-            world.suffer(blow);
-            if let Some((_, at)) = world.spawned.get(spawned) {
-                prop_assert!(model.earliest.is_none_or(|earliest| *at >= earliest), "{model:?} {at:?}");
-            }
-            if state == State::Starting && world.fleet.state(unit) == State::Ready {
-                model.ready_since = Some(world.now);
-            }
-            if let (Some(pid), Blow::Exit(_, exit)) = (pid, blow) && !world.running.contains_key(&pid) {
-                model.exited(*exit, world.now);
-            }
-        }
-    }
-}
-
-/// The restart rule, told a second time.
-#[derive(Debug, Default)]
-struct Model {
-    /// In a row, and counting.
-    failures: u32,
-    ready_since: Option<Instant>,
-    earliest: Option<Instant>,
-}
-
-impl Model {
-    fn exited(&mut self, exit: Exit, now: Instant) {
-        let ready_for = self.ready_since.take().map(|since| now - since);
-        let wait = match (ready_for, exit) {
-            (Some(time), _) if time >= SETTLED_AFTER => {
-                self.failures = 0;
-                RESTART.base
-            }
-            (Some(_), KILL) => RESTART.base,
-            _ => {
-                self.failures += 1;
-                RESTART.delay(self.failures, 0.5)
-            }
-        };
-        self.earliest = Some(now + wait.mul_f64(1.0 - RESTART.jitter) - Duration::from_micros(1));
-    }
 }

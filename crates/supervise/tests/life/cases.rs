@@ -70,6 +70,8 @@ pub(crate) fn all() -> Vec<Case> {
     ]
     .into_iter()
     .chain(crate::changes::all())
+    .chain(crate::upgrade::all())
+    .chain(crate::burdens::all())
     .collect()
 }
 

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -276,4 +277,49 @@ impl Drop for Supervised {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Clients that ask again and again, each on a connection of its own, until they are told to stop.
+struct Load {
+    failed: AtomicU32,
+    succeeded: AtomicU32,
+    ended: AtomicBool,
+}
+
+/// Runs `body` while four clients are busy; none of their requests may fail.
+pub(crate) fn under_load<T>(supervised: &Supervised, body: impl FnOnce() -> T) -> T {
+    let load = Load { failed: AtomicU32::new(0), succeeded: AtomicU32::new(0), ended: AtomicBool::new(false) };
+    let (result, errors) = thread::scope(|scope| {
+        let client = || {
+            let mut last = None;
+            while !load.ended.load(Ordering::Relaxed) {
+                match supervised.ask(0) {
+                    Ok(_) => load.succeeded.fetch_add(1, Ordering::Relaxed),
+                    Err(error) => {
+                        last = Some(error);
+                        load.failed.fetch_add(1, Ordering::Relaxed)
+                    }
+                };
+            }
+            last
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        let slow = scope.spawn(|| {
+            while !load.ended.load(Ordering::Relaxed) {
+                supervised.ask(1_000).expect("a slow request is finished");
+            }
+        });
+        // A panic must not leave the clients running: the scope would wait for them for ever.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        load.ended.store(true, Ordering::Relaxed);
+        slow.join().unwrap();
+        let errors: Vec<_> = clients.into_iter().filter_map(|client| client.join().unwrap()).collect();
+        (result, errors)
+    });
+    let (failed, succeeded) = (load.failed.into_inner(), load.succeeded.into_inner());
+    println!("{succeeded} requests, {failed} failed {errors:?}");
+    let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert_eq!(failed, 0, "{errors:?}");
+    assert!(succeeded > 0, "{succeeded}");
+    result
 }

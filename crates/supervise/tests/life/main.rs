@@ -4,11 +4,13 @@
 
 mod abort;
 mod activation;
+mod burdens;
 mod cases;
 mod changes;
 mod harness;
 mod logs;
 mod roles;
+mod upgrade;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
